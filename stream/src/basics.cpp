@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: MIT
 // The small parts: clock, log, descriptors, session ids, and what every byte stream can do.
-#include <sys/random.h>
-#include <unistd.h>
-
-#include <cstdio>
 #include <ramferry/byte_stream.hpp>
 #include <ramferry/channel.hpp>
 #include <ramferry/clock.hpp>
 #include <ramferry/log.hpp>
 #include <ramferry/session_id.hpp>
 #include <ramferry/unique_fd.hpp>
+
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <cstdio>
 #include <random>
 #include <thread>
 
 namespace ramferry {
 
-void SystemClock::sleep_until(Time when) { std::this_thread::sleep_until(when); }
+void SystemClock::sleep_until(Time when) {
+  std::this_thread::sleep_until(when);
+}
 
 std::string_view to_string(LogLevel level) noexcept {
   switch (level) {
@@ -61,8 +64,8 @@ Result<> receive_exactly(ByteStream& from, Bytes into, Deadline deadline) {
   while (!into.empty()) {
     RAMFERRY_TRY_ASSIGN(const std::size_t got, from.receive(into, deadline));
     if (got == 0)
-      return fail(errc::peer_gone, "receiving: the stream ended " + std::to_string(into.size()) +
-                                       " bytes before it should");
+      return fail(errc::peer_gone,
+                  "receiving: the stream ended " + std::to_string(into.size()) + " bytes before it should");
     into = into.subspan(got);
   }
   return {};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
+#include <ramferry/bytes.hpp>
+
 #include <algorithm>
 #include <cassert>
-
-#include <ramferry/bytes.hpp>
 
 namespace ramferry {
 namespace {
@@ -62,10 +62,18 @@ WireWriter& WireWriter::text16(std::string_view text) {
   return u16(static_cast<std::uint16_t>(text.size())).raw(as_bytes(text));
 }
 
-std::uint8_t WireReader::u8() noexcept { return get_big_endian<std::uint8_t>(raw(1)); }
-std::uint16_t WireReader::u16() noexcept { return get_big_endian<std::uint16_t>(raw(2)); }
-std::uint32_t WireReader::u32() noexcept { return get_big_endian<std::uint32_t>(raw(4)); }
-std::uint64_t WireReader::u64() noexcept { return get_big_endian<std::uint64_t>(raw(8)); }
+std::uint8_t WireReader::u8() noexcept {
+  return get_big_endian<std::uint8_t>(raw(1));
+}
+std::uint16_t WireReader::u16() noexcept {
+  return get_big_endian<std::uint16_t>(raw(2));
+}
+std::uint32_t WireReader::u32() noexcept {
+  return get_big_endian<std::uint32_t>(raw(4));
+}
+std::uint64_t WireReader::u64() noexcept {
+  return get_big_endian<std::uint64_t>(raw(8));
+}
 
 ConstBytes WireReader::raw(std::size_t count) noexcept {
   if (!ok_ || count > rest_.size()) {

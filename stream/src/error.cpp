@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
+#include <ramferry/error.hpp>
+
 #include <array>
 #include <cerrno>
 #include <system_error>
 #include <utility>
-
-#include <ramferry/error.hpp>
 
 namespace ramferry {
 namespace {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
+#include <ramferry/slot.hpp>
+
 #include <algorithm>
 #include <cstring>
 #include <mutex>
-
-#include <ramferry/slot.hpp>
 
 namespace ramferry {
 namespace {
@@ -48,8 +48,9 @@ void MemoryLanding::note_written(std::uint64_t offset, std::uint64_t length) noe
 }
 
 bool MemoryLanding::written(std::uint64_t granule) const noexcept {
-  return written_.empty() ||
-         (written_[granule / kGranulesPerWord].load(std::memory_order_relaxed) >> (granule % kGranulesPerWord) & 1);
+  return written_.empty() || (written_[granule / kGranulesPerWord].load(std::memory_order_relaxed) >>
+                                  (granule % kGranulesPerWord) &
+                              1);
 }
 
 Result<> MemoryLanding::zero(std::uint64_t offset, std::uint64_t length) {
@@ -84,8 +85,8 @@ Result<Landing*> SlotTable::find(SlotId slot, std::uint64_t offset, std::uint64_
   const std::uint64_t size = found->second->size();
   if (offset > size || length > size - offset)
     return fail(errc::protocol_mismatch, "checking a placement: " + std::to_string(length) + " bytes at " +
-                                             std::to_string(offset) + " do not fit slot " + number() + " of " +
-                                             std::to_string(size) + " bytes");
+                                             std::to_string(offset) + " do not fit slot " + number() +
+                                             " of " + std::to_string(size) + " bytes");
   return found->second;
 }
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
+#include <ramferry/transport.hpp>
+
 #include <algorithm>
 #include <utility>
 
-#include <ramferry/transport.hpp>
-
 namespace ramferry {
 
-void TransportCatalog::add(std::unique_ptr<Transport> transport) { transports_.push_back(std::move(transport)); }
+void TransportCatalog::add(std::unique_ptr<Transport> transport) {
+  transports_.push_back(std::move(transport));
+}
 
 Result<Transport*> TransportCatalog::find(std::string_view scheme) const {
   for (const auto& transport : transports_) {

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Ordered bytes between two ends: all that a peer who speaks plain QEMU streams needs.
 //
-// Threads: one sending and one receiving thread at a time, which may be the same; cancel() and stats() from any.
-// Failure: once a call failed with anything but errc::timed_out on receive, no more can be sent; what arrived before
-// the failure is still received first, so that a peer's last words (why it failed) are heard.
+// Threads: one sending and one receiving thread at a time, which may be the same; cancel() and stats() from
+// any. Failure: once a call failed with anything but errc::timed_out on receive, no more can be sent; what
+// arrived before the failure is still received first, so that a peer's last words (why it failed) are heard.
 #pragma once
+
+#include <ramferry/bytes.hpp>
+#include <ramferry/deadline.hpp>
+#include <ramferry/error.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -14,10 +18,6 @@
 #include <utility>
 #include <vector>
 
-#include <ramferry/bytes.hpp>
-#include <ramferry/deadline.hpp>
-#include <ramferry/error.hpp>
-
 namespace ramferry {
 
 /// Monotonic counters of one stream or channel. Bytes unless a name says otherwise.
@@ -26,7 +26,8 @@ struct StreamStats {
   std::uint64_t placed_bytes_sent = 0, placed_bytes_received = 0;    ///< what place() put, this way and that
   std::uint64_t zero_bytes_sent = 0, zero_bytes_received = 0;        ///< length of the zero runs
   std::uint64_t wire_bytes_sent = 0, wire_bytes_received = 0;        ///< all that crossed, headers included
-  std::uint64_t copied_bytes = 0;   ///< placed bytes that this end's CPU copied in user space; 0 is the promise
+  std::uint64_t copied_bytes =
+      0;  ///< placed bytes that this end's CPU copied in user space; 0 is the promise
   std::uint64_t system_calls = 0;   ///< on the data path
   std::uint64_t work_requests = 0;  ///< RDMA: posted
   std::uint64_t doorbells = 0;      ///< RDMA: posting calls

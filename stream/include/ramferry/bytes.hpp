@@ -2,14 +2,14 @@
 // Spans of bytes, and the bounds-checked big-endian reader and writer that every wire format here uses.
 #pragma once
 
+#include <ramferry/error.hpp>
+
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <ramferry/error.hpp>
 
 namespace ramferry {
 
@@ -39,8 +39,8 @@ class WireWriter {
   std::vector<std::byte>& into_;
 };
 
-/// Reads big-endian fields from bytes that came from elsewhere. A field past the end reads as zero or empty and
-/// makes the reader fail for good: read all fields, then ask finish() once, before any value is used.
+/// Reads big-endian fields from bytes that came from elsewhere. A field past the end reads as zero or empty
+/// and makes the reader fail for good: read all fields, then ask finish() once, before any value is used.
 class WireReader {
  public:
   explicit WireReader(ConstBytes from) noexcept : rest_(from) {}

@@ -1,28 +1,30 @@
 // SPDX-License-Identifier: MIT
 // The seam between migration and transports: ordered bytes, and bytes put straight into the peer's memory.
 //
-// A channel knows nothing of pages, guests or migrations. Its bytes (send, receive) are ordered among themselves;
-// its placements are not, until a fence. Keys, grants, chunks and registrations never leave the transport.
+// A channel knows nothing of pages, guests or migrations. Its bytes (send, receive) are ordered among
+// themselves; its placements are not, until a fence. Keys, grants, chunks and registrations never leave the
+// transport.
 //
 // One sending thread calls send, finish, lend, prepare, place, zero, fence and settle; one receiving thread
-// calls receive, expose and revoke. Both may be the same thread. cancel, stats, facts, settled and session from any.
-// The transport's own threads take in placements, zero runs, fences and acknowledgements at any time: the
-// caller never has to pump. Bytes that nobody receives are buffered up to a bound; then the peer's send blocks,
-// and with it what it sent later.
+// calls receive, expose and revoke. Both may be the same thread. cancel, stats, facts, settled and session
+// from any. The transport's own threads take in placements, zero runs, fences and acknowledgements at any
+// time: the caller never has to pump. Bytes that nobody receives are buffered up to a bound; then the peer's
+// send blocks, and with it what it sent later.
 #pragma once
+
+#include <ramferry/byte_stream.hpp>
+#include <ramferry/session_id.hpp>
+#include <ramferry/slot.hpp>
 
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <variant>
 
-#include <ramferry/byte_stream.hpp>
-#include <ramferry/session_id.hpp>
-#include <ramferry/slot.hpp>
-
 namespace ramferry {
 
-/// "Put these bytes there." Under kRawEncoding, `length` equals bytes.size(); otherwise it is the decoded length.
+/// "Put these bytes there." Under kRawEncoding, `length` equals bytes.size(); otherwise it is the decoded
+/// length.
 struct Placement {
   SlotId slot{};
   std::uint64_t offset = 0;
@@ -46,29 +48,31 @@ class Channel : public ByteStream {
   /// Lets the peer place into `landing` under the number `slot`. The peer is not told: say so in a message.
   virtual Result<> expose(SlotId slot, Landing& landing) = 0;
   /// Closes all windows. After it returned nothing from the peer can land any more, whatever the peer does;
-  /// bytes still flow. Call it before the memory gets another owner. A peer that is placing right now loses the channel.
+  /// bytes still flow. Call it before the memory gets another owner. A peer that is placing right now loses
+  /// the channel.
   virtual Result<> revoke(Deadline deadline) = 0;
 
   // --- the end that places ---
 
-  /// This memory will be placed from, in about this order. It stays mapped, and is not remapped or discarded, until
-  /// the channel is destroyed. Transports may begin to register it in the background. Ranges never lent may be placed,
-  /// at the price of a copy where the transport registers memory.
+  /// This memory will be placed from, in about this order. It stays mapped, and is not remapped or discarded,
+  /// until the channel is destroyed. Transports may begin to register it in the background. Ranges never lent
+  /// may be placed, at the price of a copy where the transport registers memory.
   virtual Result<> lend(std::span<const ConstBytes> ranges) = 0;
-  /// After it returned the transport does nothing more to `range` (within one lent range) that looks like a write to
-  /// it: from here on a dirty tracker may be armed. Once per range, before its first placement.
+  /// After it returned the transport does nothing more to `range` (within one lent range) that looks like a
+  /// write to it: from here on a dirty tracker may be armed. Once per range, before its first placement.
   virtual Result<> prepare(ConstBytes range) = 0;
 
-  /// Borrows the bytes until a later fence has settled. They may be changed meanwhile (the caller knows why that is
-  /// harmless), not unmapped. Encoded bytes are borrowed for the call only. Blocks for queue space, never for delivery.
-  /// What was placed or zeroed and is not yet settled must not be placed or zeroed again.
+  /// Borrows the bytes until a later fence has settled. They may be changed meanwhile (the caller knows why
+  /// that is harmless), not unmapped. Encoded bytes are borrowed for the call only. Blocks for queue space,
+  /// never for delivery. What was placed or zeroed and is not yet settled must not be placed or zeroed again.
   virtual Result<> place(std::span<const Placement> batch) = 0;
   /// The ranges read as zeros at the peer; ordered with placements as those are among themselves.
   virtual Result<> zero(std::span<const ZeroRun> runs) = 0;
-  /// Orders, and returns at once: no byte sent after it is received before all placed and zeroed before it is visible
-  /// to the peer's CPU.
+  /// Orders, and returns at once: no byte sent after it is received before all placed and zeroed before it is
+  /// visible to the peer's CPU.
   virtual Result<Epoch> fence() = 0;
-  /// Waits until the peer has acknowledged `epoch`: all before it is in place, and its local bytes are the caller's.
+  /// Waits until the peer has acknowledged `epoch`: all before it is in place, and its local bytes are the
+  /// caller's.
   virtual Result<> settle(Epoch epoch, Deadline deadline) = 0;
   /// The newest acknowledged epoch. What was placed after it is outstanding.
   virtual Epoch settled() const noexcept = 0;

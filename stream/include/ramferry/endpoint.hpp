@@ -9,14 +9,14 @@
 //   …?name=value&name=value         e.g. rdma:10.0.0.7:4444?pin=all&lanes=4
 #pragma once
 
+#include <ramferry/error.hpp>
+
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-
-#include <ramferry/error.hpp>
 
 namespace ramferry {
 

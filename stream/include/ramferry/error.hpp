@@ -6,11 +6,12 @@
 // to errc::peer_gone. Compare with `error.is(errc::peer_gone)`.
 #pragma once
 
+#include <tl/expected.hpp>
+
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <system_error>
-#include <tl/expected.hpp>
 
 namespace ramferry {
 
@@ -66,17 +67,17 @@ template <>
 struct std::is_error_condition_enum<ramferry::errc> : std::true_type {};
 
 /// Returns the error of `expression`, a Result, from the enclosing function.
-#define RAMFERRY_TRY(expression)                                                                   \
-  do {                                                                                             \
-    if (auto ramferry_result_ = (expression); !ramferry_result_) /* NOLINT */                      \
-      return ::ramferry::Failure(std::move(ramferry_result_).error());                             \
+#define RAMFERRY_TRY(expression)                                              \
+  do {                                                                        \
+    if (auto ramferry_result_ = (expression); !ramferry_result_) /* NOLINT */ \
+      return ::ramferry::Failure(std::move(ramferry_result_).error());        \
   } while (false)
 
-#define RAMFERRY_CONCAT_(a, b) a##b
-#define RAMFERRY_CONCAT(a, b) RAMFERRY_CONCAT_(a, b)
+#define RAMFERRY_CONCAT_TOKENS(a, b) a##b
+#define RAMFERRY_CONCAT(a, b) RAMFERRY_CONCAT_TOKENS(a, b)
 /// `RAMFERRY_TRY_ASSIGN(auto value, expression)`: the value of a Result, or return its error.
-#define RAMFERRY_TRY_ASSIGN(target, expression)                                                    \
-  auto RAMFERRY_CONCAT(ramferry_result_, __LINE__) = (expression);                                 \
-  if (!RAMFERRY_CONCAT(ramferry_result_, __LINE__))                                                \
-    return ::ramferry::Failure(std::move(RAMFERRY_CONCAT(ramferry_result_, __LINE__)).error());    \
+#define RAMFERRY_TRY_ASSIGN(target, expression)                                                 \
+  auto RAMFERRY_CONCAT(ramferry_result_, __LINE__) = (expression);                              \
+  if (!RAMFERRY_CONCAT(ramferry_result_, __LINE__))                                             \
+    return ::ramferry::Failure(std::move(RAMFERRY_CONCAT(ramferry_result_, __LINE__)).error()); \
   target = std::move(*RAMFERRY_CONCAT(ramferry_result_, __LINE__))

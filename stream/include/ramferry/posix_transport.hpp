@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // exec:, fd: and file: as plain byte streams.
 //
-//   exec:command   /bin/sh -c command; connect writes to its standard input, listen reads its standard output; a
+//   exec:command   /bin/sh -c command; connect writes to its standard input, listen reads its standard
+//   output; a
 //                  status other than 0 is an error of finish() or of the receive that would report the end
 //   fd:N           an open descriptor, taken over; any kind that read(2) and write(2) work on
 //   file:/path     connect writes /path.partial, synced and renamed by finish(); listen reads /path
@@ -9,11 +10,11 @@
 // A listener of these gives one link; a second accept fails at once with errc::wrong_state.
 #pragma once
 
-#include <functional>
-#include <memory>
-
 #include <ramferry/transport.hpp>
 #include <ramferry/unique_fd.hpp>
+
+#include <functional>
+#include <memory>
 
 namespace ramferry {
 

@@ -2,6 +2,9 @@
 // Slots: the numbered stretches of memory that a peer may place into, and the landings behind them.
 #pragma once
 
+#include <ramferry/bytes.hpp>
+#include <ramferry/error.hpp>
+
 #include <atomic>
 #include <cstdint>
 #include <map>
@@ -9,9 +12,6 @@
 #include <shared_mutex>
 #include <string>
 #include <string_view>
-
-#include <ramferry/bytes.hpp>
-#include <ramferry/error.hpp>
 
 namespace ramferry {
 
@@ -23,19 +23,21 @@ using Encoding = std::uint8_t;
 inline constexpr Encoding kRawEncoding = 0;
 
 /// Where placed bytes end up. Several threads call it at once, for ranges that do not overlap; ranges are
-/// checked against size() before. Its owner keeps it alive until the channel is destroyed or the slot revoked.
+/// checked against size() before. Its owner keeps it alive until the channel is destroyed or the slot
+/// revoked.
 class Landing {
  public:
   virtual ~Landing() = default;
   virtual std::uint64_t size() const noexcept = 0;
 
-  /// The memory to write [offset, offset + length) straight into: the zero-copy path. Empty if there is none, and
-  /// then store() is called instead.
+  /// The memory to write [offset, offset + length) straight into: the zero-copy path. Empty if there is none,
+  /// and then store() is called instead.
   virtual Bytes window(std::uint64_t offset, std::uint64_t length) noexcept = 0;
-  /// [offset, offset + length) may have been written through a window from now on. Called before the bytes can
-  /// arrive: by a socket transport per placement, by RDMA when it grants the range.
+  /// [offset, offset + length) may have been written through a window from now on. Called before the bytes
+  /// can arrive: by a socket transport per placement, by RDMA when it grants the range.
   virtual void note_written(std::uint64_t offset, std::uint64_t length) noexcept = 0;
-  /// `bytes` are the content of [offset, offset + length) under `encoding`. errc::unsupported unless overridden.
+  /// `bytes` are the content of [offset, offset + length) under `encoding`. errc::unsupported unless
+  /// overridden.
   virtual Result<> store(std::uint64_t offset, std::uint64_t length, Encoding encoding, ConstBytes bytes);
   /// The range reads as zeros afterwards. Never punches holes.
   virtual Result<> zero(std::uint64_t offset, std::uint64_t length) = 0;

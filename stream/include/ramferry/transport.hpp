@@ -2,16 +2,16 @@
 // How links come to be, and the catalogue of the transports that a program speaks.
 #pragma once
 
+#include <ramferry/channel.hpp>
+#include <ramferry/deadline.hpp>
+#include <ramferry/endpoint.hpp>
+#include <ramferry/log.hpp>
+
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <ramferry/channel.hpp>
-#include <ramferry/deadline.hpp>
-#include <ramferry/endpoint.hpp>
-#include <ramferry/log.hpp>
 
 namespace ramferry {
 
@@ -20,8 +20,8 @@ class Listener {
   virtual ~Listener() = default;
   /// With the real port where 0 was asked for.
   virtual Endpoint local() const = 0;
-  /// The next link. Strangers (wrong first bytes, too slow, gone again) are logged and skipped, never returned.
-  /// errc::timed_out leaves the listener as it was.
+  /// The next link. Strangers (wrong first bytes, too slow, gone again) are logged and skipped, never
+  /// returned. errc::timed_out leaves the listener as it was.
   virtual Result<Link> accept(Deadline deadline) = 0;
   /// Any thread. Pending and later accepts return errc::cancelled.
   virtual void cancel() noexcept = 0;
@@ -29,8 +29,9 @@ class Listener {
 
 /// One way to reach a peer. Any thread; `log` given at its making outlives it and all that it makes.
 ///
-/// Common option `dialect`: native (a Channel), qemu (a ByteStream), or auto: a listener then looks at the first
-/// bytes, a connecting end means native. Byte-only transports (exec, fd, file) always give a ByteStream.
+/// Common option `dialect`: native (a Channel), qemu (a ByteStream), or auto: a listener then looks at the
+/// first bytes, a connecting end means native. Byte-only transports (exec, fd, file) always give a
+/// ByteStream.
 class Transport {
  public:
   virtual ~Transport() = default;
@@ -38,8 +39,8 @@ class Transport {
   virtual std::span<const OptionSpec> options() const noexcept = 0;
   /// Can this machine do it? If not: why, and what would help.
   virtual Result<> probe() const = 0;
-  /// The options were checked. Returns once the link is usable: for a Channel, the peer's transport has answered.
-  /// `session` names the migration; nil lets the transport draw one.
+  /// The options were checked. Returns once the link is usable: for a Channel, the peer's transport has
+  /// answered. `session` names the migration; nil lets the transport draw one.
   virtual Result<Link> connect(const Endpoint& to, SessionId session, Deadline deadline) = 0;
   virtual Result<std::unique_ptr<Listener>> listen(const Endpoint& at) = 0;
 };

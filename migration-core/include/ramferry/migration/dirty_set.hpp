@@ -2,11 +2,11 @@
 // Which pages still differ from the destination. Pure data: no clock, no guest, no I/O; one thread.
 #pragma once
 
+#include <ramferry/migration/ram_block.hpp>
+
 #include <cstdint>
 #include <optional>
 #include <vector>
-
-#include <ramferry/migration/ram_block.hpp>
 
 namespace ramferry::migration {
 
@@ -24,8 +24,9 @@ class DirtySet {
   std::uint64_t pages() const noexcept { return pages_; }
   bool empty() const noexcept { return pages_ == 0; }
 
-  /// Removes and returns the lowest run at or after (`block`, `page`) of at most `most_pages` pages, leaving out the
-  /// pages that `except` contains (they stay in this set: deferred). Nothing if there is none up to the end.
+  /// Removes and returns the lowest run at or after (`block`, `page`) of at most `most_pages` pages, leaving
+  /// out the pages that `except` contains (they stay in this set: deferred). Nothing if there is none up to
+  /// the end.
   std::optional<PageRun> take(std::uint32_t block, std::uint64_t page, std::uint64_t most_pages,
                               const DirtySet* except = nullptr);
 

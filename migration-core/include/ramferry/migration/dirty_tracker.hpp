@@ -3,16 +3,16 @@
 // docs/design-notes.md.
 #pragma once
 
+#include <ramferry/log.hpp>
+#include <ramferry/migration/dirty_set.hpp>
+#include <ramferry/migration/ram_block.hpp>
+
 #include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <ramferry/log.hpp>
-#include <ramferry/migration/dirty_set.hpp>
-#include <ramferry/migration/ram_block.hpp>
 
 namespace ramferry::migration {
 
@@ -24,8 +24,9 @@ class DirtyTracker {
   virtual std::string_view name() const noexcept = 0;
   /// Writes to `run` that happen after this returned are reported by a later harvest.
   virtual Result<> arm(const PageRun& run) = 0;
-  /// Adds the armed pages written since they were armed or last harvested to `into`, and clears their marks *before*
-  /// it returns: a write that races with reading the page is reported next time. May report too much, never too little.
+  /// Adds the armed pages written since they were armed or last harvested to `into`, and clears their marks
+  /// *before* it returns: a write that races with reading the page is reported next time. May report too
+  /// much, never too little.
   virtual Result<> harvest(DirtySet& into) = 0;
   /// Ends tracking and leaves the memory fully writable. Idempotent.
   virtual void stop() noexcept = 0;
@@ -59,7 +60,8 @@ struct VmmLog {
 /// How the kernel's page tables are asked. `automatic` is the first that works, in this order.
 enum class TrackerKind : std::uint8_t { automatic, pagemap_scan, userfaultfd };
 
-/// Whether this kernel offers it to this process; if not, why, and what would help. For `ramferry doctor` too.
+/// Whether this kernel offers it to this process; if not, why, and what would help. For `ramferry doctor`
+/// too.
 Result<> probe_tracker(TrackerKind kind);
 Result<std::unique_ptr<DirtyTracker>> make_pagemap_scan_tracker(const RamLayout& layout);
 Result<std::unique_ptr<DirtyTracker>> make_userfaultfd_tracker(const RamLayout& layout);

@@ -2,9 +2,9 @@
 // What migration asks of the VMM around it.
 #pragma once
 
-#include <cstdint>
-
 #include <ramferry/error.hpp>
+
+#include <cstdint>
 
 namespace ramferry::migration {
 

@@ -2,20 +2,20 @@
 // The destination side of a migration.
 #pragma once
 
-#include <chrono>
-#include <memory>
-#include <string>
-
 #include <ramferry/clock.hpp>
 #include <ramferry/log.hpp>
 #include <ramferry/migration/section.hpp>
 #include <ramferry/migration/status.hpp>
 #include <ramferry/transport.hpp>
 
+#include <chrono>
+#include <memory>
+#include <string>
+
 namespace ramferry::migration {
 
 struct IncomingSettings {
-  std::string machine = "ramferry-1";  ///< another one in the stream is refused
+  std::string machine = "ramferry-1";                   ///< another one in the stream is refused
   std::chrono::milliseconds hand_over_timeout{30'000};  ///< waiting for COMMIT
 };
 
@@ -25,13 +25,13 @@ class IncomingHooks {
   virtual ~IncomingHooks() = default;
   /// All state is loaded, the guest still belongs to the source. Failing here leaves it there.
   virtual Result<> prepare() { return {}; }
-  /// The guest is ours: start it (or leave it paused, as its run state says). RUNNING is sent when it returns;
-  /// from here nothing can give it back.
+  /// The guest is ours: start it (or leave it paused, as its run state says). RUNNING is sent when it
+  /// returns; from here nothing can give it back.
   virtual Result<> take_over() = 0;
 };
 
-/// When run() returned success the guest is ours and took over; with errc::outcome_unknown it is loaded and stays
-/// paused until somebody decides; with any other error it was never ours.
+/// When run() returned success the guest is ours and took over; with errc::outcome_unknown it is loaded and
+/// stays paused until somebody decides; with any other error it was never ours.
 class IncomingMigration {
  public:
   IncomingMigration(SectionRegistry& sections, IncomingHooks& hooks, IncomingSettings settings, Clock& clock,

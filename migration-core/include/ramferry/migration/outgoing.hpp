@@ -2,17 +2,17 @@
 // The source side of a migration, start to finish.
 #pragma once
 
-#include <chrono>
-#include <cstdint>
-#include <memory>
-#include <string>
-
 #include <ramferry/clock.hpp>
 #include <ramferry/log.hpp>
 #include <ramferry/migration/guest.hpp>
 #include <ramferry/migration/section.hpp>
 #include <ramferry/migration/status.hpp>
 #include <ramferry/transport.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
 
 namespace ramferry::migration {
 
@@ -24,26 +24,29 @@ struct Limits {
 
 struct OutgoingSettings {
   Limits limits;
-  std::string machine = "ramferry-1";             ///< the name in the stream's configuration section
+  std::string machine = "ramferry-1";  ///< the name in the stream's configuration section
   std::chrono::milliseconds connect_timeout{10'000};
   std::chrono::milliseconds hand_over_timeout{30'000};  ///< waiting for PREPARED, then for RUNNING
 };
 
-/// When run() returned, the guest is theirs (success, it stays paused here), ours again and in the run state it had
-/// (any other error), or paused here with errc::outcome_unknown.
+/// When run() returned, the guest is theirs (success, it stays paused here), ours again and in the run state
+/// it had (any other error), or paused here with errc::outcome_unknown.
 class OutgoingMigration {
  public:
-  /// Everything is borrowed for the lifetime of this object. RAM must be among the sections (ram_section.hpp).
+  /// Everything is borrowed for the lifetime of this object. RAM must be among the sections
+  /// (ram_section.hpp).
   OutgoingMigration(GuestControl& guest, SectionRegistry& sections, const TransportCatalog& transports,
                     OutgoingSettings settings, Clock& clock, Log& log);
   ~OutgoingMigration();
   void observe(Observer& observer);  ///< before run()
 
-  /// Connects to `uri` and moves the guest; once. Blocks the calling thread, which is then the migration thread.
+  /// Connects to `uri` and moves the guest; once. Blocks the calling thread, which is then the migration
+  /// thread.
   Result<> run(std::string uri);
 
   // Any thread:
-  void cancel() noexcept;  ///< returns at once; run() returns errc::cancelled unless COMMIT was being sent already
+  void
+  cancel() noexcept;  ///< returns at once; run() returns errc::cancelled unless COMMIT was being sent already
   void set_limits(const Limits& limits) noexcept;
   Status status() const;
 

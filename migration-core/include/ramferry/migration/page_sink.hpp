@@ -2,19 +2,19 @@
 // Where the RAM section sends its pages, and where it gets them from: the one place that differs by dialect.
 #pragma once
 
-#include <cstdint>
-#include <memory>
-#include <span>
-
 #include <ramferry/channel.hpp>
 #include <ramferry/migration/dirty_set.hpp>
 #include <ramferry/migration/ram_block.hpp>
 #include <ramferry/migration/section.hpp>
 
+#include <cstdint>
+#include <memory>
+#include <span>
+
 namespace ramferry::migration {
 
-/// What the RAM section writes to. begin() and end() bracket one section part; they may write into the open section
-/// and may block. Migration thread.
+/// What the RAM section writes to. begin() and end() bracket one section part; they may write into the open
+/// section and may block. Migration thread.
 class PageSink {
  public:
   virtual ~PageSink() = default;
@@ -23,8 +23,8 @@ class PageSink {
   virtual Result<> zeros(std::span<const PageRun> runs) = 0;
   virtual Result<> end(SectionWriter& section, SectionPart part) = 0;
 
-  /// The part of `layout` that will be sent from, in order; and the last chance to do what looks like a write to it
-  /// before a tracker is armed. See Channel::lend and Channel::prepare.
+  /// The part of `layout` that will be sent from, in order; and the last chance to do what looks like a write
+  /// to it before a tracker is armed. See Channel::lend and Channel::prepare.
   virtual Result<> lend(std::span<const PageRun> /*runs*/) { return {}; }
   virtual Result<> prepare(const PageRun& /*run*/) { return {}; }
 

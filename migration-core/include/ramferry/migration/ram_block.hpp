@@ -2,6 +2,8 @@
 // Guest memory as migration sees it: named blocks of pages, and runs of pages inside them.
 #pragma once
 
+#include <ramferry/bytes.hpp>
+
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -9,17 +11,15 @@
 #include <string_view>
 #include <vector>
 
-#include <ramferry/bytes.hpp>
-
 namespace ramferry::migration {
 
 /// What is behind a block's mapping. Decides which tracker works and what may be registered.
 struct Backing {
   enum class Kind : std::uint8_t { anonymous, shared_fd };
   Kind kind = Kind::anonymous;
-  int fd = -1;                       ///< shared_fd: a memfd or a file; borrowed
-  std::uint64_t offset = 0;          ///< shared_fd: where the block starts in it
-  std::uint64_t page_bytes = 4096;   ///< of the host mapping; larger with hugetlb
+  int fd = -1;                      ///< shared_fd: a memfd or a file; borrowed
+  std::uint64_t offset = 0;         ///< shared_fd: where the block starts in it
+  std::uint64_t page_bytes = 4096;  ///< of the host mapping; larger with hugetlb
 };
 
 /// A named stretch of guest memory that stays mapped and keeps its size from setup to the end of a migration.
@@ -42,7 +42,8 @@ struct PageRun {
 /// The frozen list of a VM's blocks. A block's number is its place in the list, and in wire formats.
 class RamLayout {
  public:
-  /// errc::invalid_argument on an empty or repeated name, a misaligned block, a page size that is no power of two.
+  /// errc::invalid_argument on an empty or repeated name, a misaligned block, a page size that is no power of
+  /// two.
   static Result<RamLayout> make(std::vector<RamBlock> blocks);
 
   std::span<const RamBlock> blocks() const noexcept { return blocks_; }

@@ -3,16 +3,17 @@
 // The bytes around them (headers, footers, end of file, description) are savevm.hpp's.
 #pragma once
 
+#include <ramferry/bytes.hpp>
+#include <ramferry/deadline.hpp>
+#include <ramferry/error.hpp>
+
+#include <nlohmann/json_fwd.hpp>
+
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json_fwd.hpp>
-#include <ramferry/bytes.hpp>
-#include <ramferry/deadline.hpp>
-#include <ramferry/error.hpp>
 
 namespace ramferry::migration {
 
@@ -73,17 +74,17 @@ class SectionHandler {
   /// A section that is not needed now is left out.
   virtual bool needed() const { return true; }
 
-  virtual Result<> begin(SectionWriter&) { return {}; }                                   // guest runs
-  virtual Result<Pending> iterate(SectionWriter&, const Budget&) { return Pending{}; }     // guest runs
+  virtual Result<> begin(SectionWriter&) { return {}; }                                 // guest runs
+  virtual Result<Pending> iterate(SectionWriter&, const Budget&) { return Pending{}; }  // guest runs
   /// An estimate for the verdict. `exact` harvests first, so that it costs something.
-  virtual Result<Pending> pending(bool /*exact*/) { return Pending{}; }                    // guest runs
-  virtual Result<> finish(SectionWriter&) = 0;                                            // guest is paused
+  virtual Result<Pending> pending(bool /*exact*/) { return Pending{}; }  // guest runs
+  virtual Result<> finish(SectionWriter&) = 0;                           // guest is paused
   /// The migration ended without success, or after it: give back what begin() took. Also after success.
   virtual void cleanup() noexcept {}
   /// The migration was cancelled, before cleanup().
   virtual void cancel() noexcept {}
 
-  virtual Result<> load(SectionReader&, std::uint32_t version, SectionPart part) = 0;      // destination
+  virtual Result<> load(SectionReader&, std::uint32_t version, SectionPart part) = 0;  // destination
   /// QEMU's JSON description of the section's fields; an object. Empty members are fine.
   virtual void describe(nlohmann::json& /*device*/) const {}
 };

@@ -2,15 +2,15 @@
 // What a migration tells about itself: states, rounds, totals. Plain values, copied out under a lock.
 #pragma once
 
+#include <ramferry/channel.hpp>
+#include <ramferry/error.hpp>
+
 #include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <ramferry/channel.hpp>
-#include <ramferry/error.hpp>
 
 namespace ramferry::migration {
 
@@ -20,7 +20,8 @@ std::string_view to_string(State state) noexcept;
 /// The whole diagram, testable exhaustively.
 bool may_follow(State from, State to) noexcept;
 
-/// Who owns the guest, as far as this end knows. Native dialect; see "One owner of the guest" in design-notes.
+/// Who owns the guest, as far as this end knows. Native dialect; see "One owner of the guest" in
+/// design-notes.
 enum class HandOver : std::uint8_t {
   none,       ///< not begun: the source owns it
   prepared,   ///< the destination has everything and waits for COMMIT
@@ -34,10 +35,10 @@ using Nanoseconds = std::chrono::nanoseconds;
 
 /// One pass over the dirty pages.
 struct RoundReport {
-  std::uint32_t round = 0;              ///< from 1
-  std::uint64_t guest_bytes = 0;        ///< pages sent × page size, zero pages included
+  std::uint32_t round = 0;        ///< from 1
+  std::uint64_t guest_bytes = 0;  ///< pages sent × page size, zero pages included
   std::uint64_t wire_bytes = 0;
-  std::uint64_t dirty_pages = 0;        ///< found dirty when it began
+  std::uint64_t dirty_pages = 0;  ///< found dirty when it began
   Nanoseconds took{};
 };
 
@@ -53,18 +54,18 @@ struct Status {
   std::optional<Error> error;
   SessionId session;
   std::string uri;
-  std::string tracker;                  ///< empty at a destination
+  std::string tracker;  ///< empty at a destination
   std::uint32_t round = 0;
   std::uint64_t ram_total = 0, ram_remaining = 0, transferred = 0;  ///< bytes; transferred is on the wire
   PageCounts pages;
   std::uint64_t page_bytes = 4096;
-  double bytes_per_second = 0;          ///< over the last window
+  double bytes_per_second = 0;  ///< over the last window
   double dirty_pages_per_second = 0;
   Nanoseconds total_time{}, setup_time{}, time_to_first_byte{};
-  std::optional<Nanoseconds> downtime;            ///< once known
-  std::optional<Nanoseconds> expected_downtime;   ///< while active
-  Nanoseconds cpu_time{};               ///< user + system of this process during the migration
-  std::vector<RoundReport> rounds;      ///< at most the last 1000
+  std::optional<Nanoseconds> downtime;           ///< once known
+  std::optional<Nanoseconds> expected_downtime;  ///< while active
+  Nanoseconds cpu_time{};                        ///< user + system of this process during the migration
+  std::vector<RoundReport> rounds;               ///< at most the last 1000
   StreamStats stream;
   Facts facts;
 };
