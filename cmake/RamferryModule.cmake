@@ -16,6 +16,7 @@ endif()
 
 add_library(ramferry_build_flags INTERFACE)
 target_compile_options(ramferry_build_flags INTERFACE -Wall -Wextra -Wshadow -Wconversion
+                       -Wno-missing-field-initializers  # designated initialisers leave fields out on purpose
                        -Wnon-virtual-dtor -Woverloaded-virtual -fvisibility=hidden)
 if(RAMFERRY_WERROR)
   target_compile_options(ramferry_build_flags INTERFACE -Werror)

@@ -6,7 +6,9 @@
 //   unix:/path     file:/path       a '?' inside the path is written %3F, a '%' %25
 //   exec:command                    everything after the colon, '?' included, is the shell command
 //   fd:N           fd:name          a descriptor number, or a name given earlier by `getfd`
-//   …?name=value&name=value         e.g. rdma:10.0.0.7:4444?pin=all&lanes=4
+//   …?name=value&name=value         e.g. rdma:10.0.0.7:4444?pin=all&lanes=4; all but exec: take options
+//
+// An unknown scheme is read like unix:, so that a program may add transports of its own to its catalogue.
 #pragma once
 
 #include <ramferry/error.hpp>
@@ -53,9 +55,10 @@ Result<std::uint64_t> size_option(const Endpoint& endpoint, std::string_view nam
 Result<std::size_t> choice_option(const Endpoint& endpoint, std::string_view name,
                                   std::span<const std::string_view> choices, std::size_t otherwise);
 
-/// "64K", "1.5G", "4096" → bytes, powers of 1024; K, M, G, T, an optional "iB" or "B" after them.
+/// "64K", "1.5G", "4096" → bytes, powers of 1024, rounded down; K, M, G, T, an optional "iB" or "B" after
+/// them.
 Result<std::uint64_t> parse_size(std::string_view text);
-/// 1610612736 → "1.5 GiB".
+/// 1610612736 → "1.5 GiB": at most one decimal, rounded.
 std::string format_size(std::uint64_t bytes);
 
 }  // namespace ramferry
