@@ -25,7 +25,7 @@ struct Backing {
 /// A named stretch of guest memory that stays mapped and keeps its size from setup to the end of a migration.
 struct RamBlock {
   std::string name;  ///< unique, 1-255 bytes; on the wire
-  Bytes host;        ///< page-aligned; a multiple of page_bytes long
+  Bytes host;        ///< aligned to backing.page_bytes; a multiple of both page sizes long
   Backing backing{};
   std::uint64_t page_bytes = 4096;  ///< target page: the unit of tracking
 
@@ -42,8 +42,8 @@ struct PageRun {
 /// The frozen list of a VM's blocks. A block's number is its place in the list, and in wire formats.
 class RamLayout {
  public:
-  /// errc::invalid_argument on an empty or repeated name, a misaligned block, a page size that is no power of
-  /// two.
+  /// errc::invalid_argument on an empty, too long or repeated name, a misaligned block, blocks that overlap,
+  /// a page size that is no power of two.
   static Result<RamLayout> make(std::vector<RamBlock> blocks);
 
   std::span<const RamBlock> blocks() const noexcept { return blocks_; }
