@@ -51,6 +51,9 @@ class ByteStream {
   /// No byte will follow. Returns when all are accepted as durably as the medium can tell: a socket is
   /// half-closed, a file synced and renamed into place, a command has exited with status 0.
   virtual Result<> finish(Deadline deadline) = 0;
+  /// Whether a failed finish() proves that nobody has what was sent (the file is not there, the command failed).
+  /// With a socket the peer may have read it all.
+  virtual bool all_or_nothing() const noexcept { return false; }
 
   /// Any thread. Pending and later calls return errc::cancelled; a file that was not finished is removed.
   virtual void cancel() noexcept = 0;

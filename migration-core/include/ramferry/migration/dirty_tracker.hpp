@@ -72,8 +72,10 @@ Result<std::unique_ptr<DirtyTracker>> make_tracker(TrackerKind kind, const RamLa
 /// Several sources as one: armed and stopped together, harvests merged. Borrows its parts.
 std::unique_ptr<DirtyTracker> merge_trackers(std::vector<DirtyTracker*> parts);
 
-/// The runs of a block that may hold anything but zeros: pages never touched are left out, without reading or
-/// touching any. The whole block where the kernel does not tell.
-Result<std::vector<PageRun>> touched_runs(const RamLayout& layout, std::uint32_t block);
+/// The runs inside `within` that may hold anything but zeros: pages never touched are left out, without
+/// reading or touching any. All of it where the kernel does not tell. Works on armed memory too, and has to:
+/// the source asks before it registers a chunk, and again after the chunk was armed, so that a page first
+/// written in between is not lost.
+Result<std::vector<PageRun>> touched_runs(const RamLayout& layout, const PageRun& within);
 
 }  // namespace ramferry::migration

@@ -36,8 +36,9 @@ class PageSink {
   virtual bool wants_untouched() const noexcept = 0;
 };
 
-/// Placements through a channel; slot number = block number, a part's payload is the epoch of its fence.
-std::unique_ptr<PageSink> make_native_sink(const RamLayout& layout, Channel& channel);
+/// Placements through the link's channel; slot number = block number, a part's payload is the epoch of its
+/// fence.
+std::unique_ptr<PageSink> make_native_sink(const RamLayout& layout, SlotLink& link);
 /// QEMU's RAM v4 records in the byte stream.
 std::unique_ptr<PageSink> make_inline_sink(const RamLayout& layout);
 

@@ -4,13 +4,17 @@
 #pragma once
 
 #include <ramferry/bytes.hpp>
+#include <ramferry/channel.hpp>
+#include <ramferry/clock.hpp>
 #include <ramferry/deadline.hpp>
 #include <ramferry/error.hpp>
 
 #include <nlohmann/json_fwd.hpp>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,6 +36,37 @@ struct Budget {
 /// What is left to send. Zero bytes: nothing to say until the guest is paused.
 struct Pending {
   std::uint64_t bytes = 0;
+  bool finishable = true;  ///< false: not before another iterate(), however long the downtime may be
+};
+
+/// Pages by what became of them.
+struct PageCounts {
+  std::uint64_t normal = 0, zero = 0, untouched = 0, deferred = 0;
+};
+
+/// What a live section tells about its progress; several sections add up.
+struct Progress {
+  std::uint64_t bytes_total = 0, bytes_remaining = 0;
+  std::uint64_t bytes_sent = 0;   ///< guest bytes sent so far, zero pages included
+  std::uint64_t dirty_pages = 0;  ///< found by the newest harvest
+  std::uint64_t page_bytes = 0;
+  PageCounts pages;
+  std::string tracker;
+  std::optional<Clock::Time> first_byte;  ///< when the first page was handed to the transport
+};
+
+/// What a section may use beside its bytes when both ends speak the native dialect: a channel to place
+/// through, and a word between the ends about the slots that may be placed into.
+class SlotLink {
+ public:
+  virtual ~SlotLink() = default;
+  virtual Channel& channel() noexcept = 0;
+  /// The destination's memory is known to be all zeros: pages never touched need not be sent.
+  virtual bool blank_destination() const noexcept = 0;
+  /// Destination, while loading a start part: this section's slots are exposed.
+  virtual Result<> slots_ready() = 0;
+  /// Source, after a start part was flushed: waits until one more section's slots are exposed.
+  virtual Result<> await_slots() = 0;
 };
 
 /// Where a section writes its payload: buffered, in stream order.
@@ -46,6 +81,7 @@ class SectionWriter {
   Result<> text8(std::string_view text);
   /// All that was put so far is handed to the stream. Needed only before waiting for an answer.
   virtual Result<> flush() = 0;
+  /// Bytes put by anyone since the stream began.
   virtual std::uint64_t written() const noexcept = 0;
 };
 
@@ -73,13 +109,20 @@ class SectionHandler {
   virtual bool live() const noexcept { return false; }
   /// A section that is not needed now is left out.
   virtual bool needed() const { return true; }
+  /// A destination refuses a stream that lacks a required section.
+  virtual bool required() const { return true; }
 
+  /// A migration begins, at either end, before begin() or the first load(). `link` is null where the peer
+  /// gets or gives plain bytes only; it outlives cleanup().
+  virtual Result<> attach(SlotLink* /*link*/) { return {}; }
   virtual Result<> begin(SectionWriter&) { return {}; }                                 // guest runs
   virtual Result<Pending> iterate(SectionWriter&, const Budget&) { return Pending{}; }  // guest runs
   /// An estimate for the verdict. `exact` harvests first, so that it costs something.
   virtual Result<Pending> pending(bool /*exact*/) { return Pending{}; }  // guest runs
   virtual Result<> finish(SectionWriter&) = 0;                           // guest is paused
-  /// The migration ended without success, or after it: give back what begin() took. Also after success.
+  /// Adds what is known about this section's progress.
+  virtual void report(Progress& /*into*/) const {}
+  /// The migration is over, with success or without: give back what attach() and begin() took.
   virtual void cleanup() noexcept {}
   /// The migration was cancelled, before cleanup().
   virtual void cancel() noexcept {}
@@ -89,7 +132,7 @@ class SectionHandler {
   virtual void describe(nlohmann::json& /*device*/) const {}
 };
 
-/// The sections of one VM; the order of adding is the order on the wire.
+/// The sections of one VM; the order of adding is the order on the wire. Changed by one thread at a time.
 class SectionRegistry {
  public:
   /// Removes the handler when dropped.
@@ -106,6 +149,18 @@ class SectionRegistry {
     SectionRegistry* registry_ = nullptr;
     SectionHandler* handler_ = nullptr;
   };
+  /// Keeps the list as it is, while it lives.
+  class Hold {
+   public:
+    explicit Hold(SectionRegistry& registry) noexcept : registry_(registry) { ++registry_.holds_; }
+    Hold(const Hold&) = delete;
+    Hold& operator=(const Hold&) = delete;
+    ~Hold() { --registry_.holds_; }
+
+   private:
+    SectionRegistry& registry_;
+  };
+
   /// errc::in_use if (name, instance) is taken, errc::wrong_state while a migration holds the list.
   Result<Registration> add(SectionHandler& handler);
   std::span<SectionHandler* const> in_order() const noexcept { return handlers_; }
@@ -113,6 +168,7 @@ class SectionRegistry {
 
  private:
   std::vector<SectionHandler*> handlers_;
+  std::atomic<int> holds_ = 0;
 };
 
 }  // namespace ramferry::migration

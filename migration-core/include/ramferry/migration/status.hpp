@@ -4,6 +4,7 @@
 
 #include <ramferry/channel.hpp>
 #include <ramferry/error.hpp>
+#include <ramferry/migration/section.hpp>
 
 #include <chrono>
 #include <cstdint>
@@ -40,10 +41,6 @@ struct RoundReport {
   std::uint64_t wire_bytes = 0;
   std::uint64_t dirty_pages = 0;  ///< found dirty when it began
   Nanoseconds took{};
-};
-
-struct PageCounts {
-  std::uint64_t normal = 0, zero = 0, untouched = 0, deferred = 0;
 };
 
 /// A snapshot of the running or last migration.
