@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// What the reference VM's memory holds before its workload starts.
+#pragma once
+
+#include "vm/guest_memory.hpp"
+#include "vm/page_table.hpp"
+
+#include <ramferry/error.hpp>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace ramferry::vm {
+
+struct FillSpec {
+  enum class Mode : std::uint8_t {
+    untouched,  ///< nothing is written
+    zero,       ///< every page written, with zeros
+    random,     ///< every page stamped, incompressible
+    mixed,  ///< by 2 MiB in turn: untouched; text and programs of this machine, every 16th page zero; random
+    file,   ///< every page stamped, the content of `path` over and over
+  };
+  Mode mode = Mode::mixed;
+  std::string path;
+  std::uint64_t seed = 1;
+};
+
+/// "untouched", "zero", "random", "mixed", or else a file's path.
+FillSpec parse_fill(std::string_view text);
+
+/// Fills blank memory and notes it in the table; on all CPUs.
+Result<> fill_memory(const GuestMemory& memory, PageTable& table, const FillSpec& spec);
+
+}  // namespace ramferry::vm
