@@ -6,6 +6,16 @@
 
 namespace ramferry {
 
+std::vector<Check> Transport::examine(const Endpoint* to) const {
+  std::vector<Check> checks = {to_check("usable", probe())};
+  if (to != nullptr)
+    checks.push_back({"reaches " + to->to_string(),
+                      Check::Verdict::note,
+                      "not tried: " + to->scheme + ": cannot be tried without beginning a migration",
+                      {}});
+  return checks;
+}
+
 void TransportCatalog::add(std::unique_ptr<Transport> transport) {
   transports_.push_back(std::move(transport));
 }

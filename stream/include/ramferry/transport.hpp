@@ -3,6 +3,7 @@
 #pragma once
 
 #include <ramferry/channel.hpp>
+#include <ramferry/check.hpp>
 #include <ramferry/deadline.hpp>
 #include <ramferry/endpoint.hpp>
 #include <ramferry/log.hpp>
@@ -39,6 +40,11 @@ class Transport {
   virtual std::span<const OptionSpec> options() const noexcept = 0;
   /// Can this machine do it? If not: why, and what would help.
   virtual Result<> probe() const = 0;
+  /// The same at length: all that this transport finds on this machine, and with an endpoint, whether the way
+  /// there works: resolve, route, connect. It begins no migration and does not disturb a peer of ours; what
+  /// it may disturb (a QEMU takes the first connection that comes) it leaves alone under `dialect=qemu`. May
+  /// take seconds. The default is probe() as one check, and does not try the way.
+  virtual std::vector<Check> examine(const Endpoint* to) const;
   /// The options were checked. Returns once the link is usable: for a Channel, the peer's transport has
   /// answered. `session` names the migration; nil lets the transport draw one.
   virtual Result<Link> connect(const Endpoint& to, SessionId session, Deadline deadline) = 0;
