@@ -54,11 +54,11 @@ class Channel : public ByteStream {
 
   // --- the end that places ---
 
-  /// These placements will come, cut and merged as it suits, in about this order: memory of ours and where it will
-  /// go, in slots that the peer has told us of. The memory stays mapped, and is not remapped or discarded, until the
-  /// channel is destroyed. Transports may begin to register it in the background, and have the peer do so with what
-  /// it goes to; neither registers anything else. Ranges never lent may be placed, at the price of a copy where the
-  /// transport registers memory.
+  /// These placements will come, cut and merged as it suits, in about this order: memory of ours and where it
+  /// will go, in slots that the peer has told us of. The memory stays mapped, and is not remapped or
+  /// discarded, until the channel is destroyed. Transports may begin to register it in the background, and
+  /// have the peer do so with what it goes to; neither registers anything else. Ranges never lent may be
+  /// placed, at the price of a copy where the transport registers memory.
   virtual Result<> lend(std::span<const Placement> plan) = 0;
   /// After it returned the transport does nothing more to `range` (within one lent range) that looks like a
   /// write to it: from here on a dirty tracker may be armed. Once per range, before its first placement.

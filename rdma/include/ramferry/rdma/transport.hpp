@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: MIT
+// rdma: over libibverbs and librdmacm.
+#pragma once
+
+#include <memory>
+
+#include <ramferry/transport.hpp>
+
+namespace ramferry {
+
+/// Speaks `rdma:host:port`. Strict: what was asked for is had by RDMA, or is an error.
+std::unique_ptr<Transport> make_rdma_transport(Log& log);
+
+}  // namespace ramferry

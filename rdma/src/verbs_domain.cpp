@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: MIT
+#include "verbs_domain.hpp"
+
+#include "verbs_check.hpp"
+#include "verbs_queue.hpp"
+
+#include <ramferry/endpoint.hpp>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <fstream>
+#include <string_view>
+#include <thread>
+#include <utility>
+
+namespace ramferry::rdma {
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+
+constexpr std::size_t kStash = 64;
+constexpr unsigned int kAcknowledgeEvery = 64;
+constexpr int kRefusedByProgram = 28;  // "consumer reject" of the InfiniBand specification
+constexpr auto kSpin = microseconds(50);
+
+bool may_lock_anything() {
+  constexpr unsigned int kCapIpcLock = 14;
+  std::ifstream status("/proc/self/status");
+  std::string line;
+  while (std::getline(status, line)) {
+    if (line.starts_with("CapEff:"))
+      return (std::stoull(line.substr(7), nullptr, 16) >> kCapIpcLock & 1) != 0;
+  }
+  return false;
+}
+
+std::uint64_t lockable_bytes() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || may_lock_anything())
+    return ~0ULL;
+  return limit.rlim_cur;
+}
+
+std::string gid_text(const ibv_gid& gid) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  return ::inet_ntop(AF_INET6, gid.raw, text.data(), text.size()) == nullptr ? "" : text.data();
+}
+
+Result<DeviceFacts> describe(rdma_cm_id* id) {
+  DeviceFacts facts;
+  facts.name = ibv_get_device_name(id->verbs->device);
+  facts.gid = gid_text(id->route.addr.addr.ibaddr.sgid);
+  ibv_device_attr device{};
+  RAMFERRY_TRY(check_verb(ibv_query_device(id->verbs, &device), "querying " + facts.name));
+  ibv_port_attr port{};
+  RAMFERRY_TRY(
+      check_verb(ibv_query_port(id->verbs, id->port_num, &port), "querying a port of " + facts.name));
+  facts.mtu = 128U << port.active_mtu;  // IBV_MTU_256 is 1
+  facts.max_region_bytes = device.max_mr_size;
+  facts.max_regions = static_cast<std::uint64_t>(std::max(device.max_mr, 1));
+  facts.max_queue_depth = static_cast<std::uint32_t>(std::max(device.max_qp_wr, 1));
+  facts.lockable_bytes = lockable_bytes();
+  return facts;
+}
+
+/// Software devices need the core that a spinning thread would take from them.
+bool worth_spinning(std::string_view device) {
+  return std::thread::hardware_concurrency() > 2 && !device.starts_with("rxe") && !device.starts_with("siw");
+}
+
+class VerbsRegion final : public Region {
+ public:
+  explicit VerbsRegion(MemoryRegionPtr region) noexcept : region_(std::move(region)) {}
+  std::uint32_t local_key() const noexcept override { return region_->lkey; }
+  std::uint32_t remote_key() const noexcept override { return region_->rkey; }
+
+ private:
+  MemoryRegionPtr region_;
+};
+
+unsigned int access_flags(Rights rights) noexcept {
+  switch (rights) {
+    case Rights::read: return 0;
+    case Rights::receive_into: return IBV_ACCESS_LOCAL_WRITE;
+    case Rights::remote_write: break;
+  }
+  return IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_RELAXED_ORDERING;
+}
+
+}  // namespace
+
+VerbsDomain::VerbsDomain(std::shared_ptr<AsyncEvents> events, const LinkTuning& tuning) noexcept
+    : events_(std::move(events)), tuning_(tuning) {}
+
+Result<std::unique_ptr<VerbsDomain>> VerbsDomain::make(std::shared_ptr<AsyncEvents> events,
+                                                       EventChannelPtr channel, rdma_cm_id* id,
+                                                       const LinkTuning& tuning, std::uint32_t completions) {
+  std::unique_ptr<VerbsDomain> domain(new VerbsDomain(std::move(events), tuning));
+  domain->channel_ = std::move(channel);
+  RAMFERRY_TRY(domain->open(id, completions));
+  return domain;
+}
+
+Result<> VerbsDomain::open(rdma_cm_id* id, std::uint32_t completions) {
+  context_ = id->verbs;
+  RAMFERRY_TRY_ASSIGN(device_, describe(id));
+  if (!tuning_.device.empty() && tuning_.device != device_.name)
+    return fail(errc::not_found,
+                "using RDMA device " + tuning_.device + ": this address is reached by " + device_.name,
+                "use an address of " + tuning_.device + "'s network");
+  const std::string doing = "opening " + device_.name;
+  RAMFERRY_TRY_ASSIGN(wake_, make_wake_fd());
+  RAMFERRY_TRY_ASSIGN(ibv_pd * pd, check_pointer(ibv_alloc_pd(context_), doing));
+  domain_.reset(pd);
+  RAMFERRY_TRY_ASSIGN(ibv_comp_channel * completion_channel,
+                      check_pointer(ibv_create_comp_channel(context_), doing));
+  completion_channel_.reset(completion_channel);
+  RAMFERRY_TRY(set_nonblocking(completion_channel->fd, doing));
+  RAMFERRY_TRY_ASSIGN(ibv_cq * queue, check_pointer(ibv_create_cq(context_, static_cast<int>(completions),
+                                                                  nullptr, completion_channel, 0),
+                                                    doing + ": a queue of " + std::to_string(completions)));
+  queue_.reset(queue);
+  stash_.reserve(kStash);
+  spins_ = worth_spinning(device_.name);
+  RAMFERRY_TRY(set_nonblocking(context_->async_fd, doing));
+  epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll_) return fail_errno(errno, doing);
+  for (const int fd : {channel_->fd, completion_channel->fd, context_->async_fd, wake_.get()}) {
+    epoll_event interest{};
+    interest.events = EPOLLIN;
+    interest.data.fd = fd;
+    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &interest) != 0) return fail_errno(errno, doing);
+  }
+  events_->add(context_, this, [this](LinkEvent event) {
+    report(std::move(event));
+    wake();
+  });
+  return {};
+}
+
+VerbsDomain::~VerbsDomain() {
+  if (context_ != nullptr) events_->remove(context_, this);
+  if (queue_ && unacknowledged_ > 0) ibv_ack_cq_events(queue_.get(), unacknowledged_);
+}
+
+Result<std::unique_ptr<Region>> VerbsDomain::register_memory(Bytes memory, Rights rights,
+                                                             std::uint64_t base) {
+  // Requests of ours name local memory by its address, the peer's name it as we told them.
+  const std::uint64_t start =
+      rights == Rights::remote_write ? base : reinterpret_cast<std::uintptr_t>(memory.data());
+  errno = 0;
+  MemoryRegionPtr region(
+      ibv_reg_mr_iova2(domain_.get(), memory.data(), memory.size(), start, access_flags(rights)));
+  if (region) return std::make_unique<VerbsRegion>(std::move(region));
+  const int error = errno;
+  std::string doing = "registering " + format_size(memory.size()) + " of memory with " + device_.name;
+  if (error != ENOMEM && error != EAGAIN) return fail_errno(error, std::move(doing));
+  if (device_.lockable_bytes != ~0ULL)
+    return fail(errc::memory_lock_limit, doing + ": RLIMIT_MEMLOCK is " + format_size(device_.lockable_bytes),
+                "raise it (`ulimit -l unlimited`, LimitMEMLOCK=infinity), or use pin=demand with a smaller "
+                "pin-budget");
+  return fail(errc::memory_lock_limit, std::move(doing), "the device or a cgroup limits it: use pin=demand");
+}
+
+Result<CmIdPtr> VerbsDomain::id_towards_target(Deadline deadline) {
+  if (first_) return std::move(first_);
+  RAMFERRY_TRY_ASSIGN(CmIdPtr id, make_id(channel_.get(), "making another connection"));
+  RAMFERRY_TRY(resolve_route(id.get(), target_, tuning_, deadline));
+  if (id->verbs != context_)
+    return fail(errc::unsupported, "making another connection: it would use another device");
+  return id;
+}
+
+Result<Connected> VerbsDomain::connect(QueueShape shape, std::span<const Receive> receives, ConstBytes hello,
+                                       Deadline deadline) {
+  RAMFERRY_TRY_ASSIGN(CmIdPtr id, id_towards_target(deadline));
+  rdma_cm_id* const raw = id.get();
+  RAMFERRY_TRY_ASSIGN(auto queue, VerbsQueue::make(*this, std::move(id), shape, receives));
+  rdma_conn_param wanted{};
+  wanted.private_data = hello.data();
+  wanted.private_data_len = static_cast<std::uint8_t>(hello.size());
+  wanted.responder_resources = wanted.initiator_depth = 1;
+  wanted.retry_count = tuning_.retries;
+  wanted.rnr_retry_count = tuning_.retries;
+  RAMFERRY_TRY(check_cm(rdma_connect(raw, &wanted), "connecting"));
+  return await_answer(std::move(queue), raw, deadline);
+}
+
+Result<Connected> VerbsDomain::await_answer(std::unique_ptr<QueuePair> queue, const rdma_cm_id* id,
+                                            Deadline deadline) {
+  const std::string doing = "connecting";
+  while (true) {
+    RAMFERRY_TRY_ASSIGN(const CmEventPtr event, take_cm_event(channel_.get()));
+    if (!event) {
+      RAMFERRY_TRY_ASSIGN(const bool ready, wait_readable(channel_->fd, -1, deadline, doing));
+      if (!ready) return fail(errc::timed_out, doing);
+      continue;
+    }
+    const std::error_code error = to_error_code(event->event);
+    if (event->id != id) {
+      if (error) report({error, rdma_event_str(event->event)});
+      continue;
+    }
+    const rdma_conn_param& given = event->param.conn;
+    const auto* bytes = static_cast<const std::byte*>(given.private_data);
+    std::vector<std::byte> answer(bytes, bytes + (bytes == nullptr ? 0 : given.private_data_len));
+    if (event->event == RDMA_CM_EVENT_ESTABLISHED) return Connected{std::move(queue), std::move(answer)};
+    if (event->event == RDMA_CM_EVENT_REJECTED && !answer.empty())
+      return Connected{nullptr, std::move(answer)};
+    if (event->event == RDMA_CM_EVENT_REJECTED)
+      return fail(FabricErrc::rejected, doing, "start the destination first, and check the port");
+    if (error) return fail(error, doing + ": " + rdma_event_str(event->event));
+  }
+}
+
+Result<std::size_t> VerbsDomain::poll(std::span<Completion> into) {
+  std::array<ibv_wc, kStash> fresh;
+  std::size_t count = 0;
+  const auto put = [&](const ibv_wc& from) {
+    into[count++] =
+        Completion{from.wr_id, from.status == IBV_WC_SUCCESS ? from.byte_len : 0, to_error_code(from.status)};
+  };
+  while (count < into.size() && stash_used_ < stash_.size()) put(stash_[stash_used_++]);
+  if (count == into.size()) return count;
+  const int room = static_cast<int>(std::min(into.size() - count, fresh.size()));
+  RAMFERRY_TRY_ASSIGN(const std::size_t polled,
+                      check_poll(ibv_poll_cq(queue_.get(), room, fresh.data()), "polling for completions"));
+  for (std::size_t i = 0; i < polled; ++i) put(fresh[i]);
+  return count;
+}
+
+void VerbsDomain::report(LinkEvent event) {
+  const std::lock_guard lock(reported_mutex_);
+  reported_.push_back(std::move(event));
+}
+
+std::optional<LinkEvent> VerbsDomain::next_event() {
+  const std::lock_guard lock(reported_mutex_);
+  if (reported_.empty()) return std::nullopt;
+  LinkEvent event = std::move(reported_.front());
+  reported_.pop_front();
+  return event;
+}
+
+void VerbsDomain::take_cm_events() {
+  while (true) {
+    auto event = take_cm_event(channel_.get());
+    if (!event) report({event.error().code, event.error().doing});
+    if (!event || !*event) return;
+    if (const std::error_code error = to_error_code((*event)->event))
+      report({error, rdma_event_str((*event)->event)});
+  }
+}
+
+void VerbsDomain::take_completion_event() {
+  ibv_cq* of = nullptr;
+  void* unused = nullptr;
+  while (ibv_get_cq_event(completion_channel_.get(), &of, &unused) == 0) ++unacknowledged_;
+  if (unacknowledged_ < kAcknowledgeEvery) return;
+  ibv_ack_cq_events(queue_.get(), std::exchange(unacknowledged_, 0U));  // takes a lock: not for each
+}
+
+bool VerbsDomain::spin() {
+  const auto until = std::chrono::steady_clock::now() + kSpin;
+  do {
+    stash_.resize(kStash);
+    const int polled = ibv_poll_cq(queue_.get(), static_cast<int>(kStash), stash_.data());
+    stash_.resize(polled > 0 ? static_cast<std::size_t>(polled) : 0);
+    stash_used_ = 0;
+    if (polled != 0) return true;  // an error shows again in poll()
+  } while (spins_ && std::chrono::steady_clock::now() < until);
+  return false;
+}
+
+void VerbsDomain::wait(Deadline deadline) {
+  if (stash_used_ < stash_.size()) return;
+  // Arm first, then look once more: what completed in between would otherwise go unnoticed.
+  if (spins_ && spin()) return;
+  if (ibv_req_notify_cq(queue_.get(), 0) != 0)
+    report({FabricErrc::device_failed, "arming the completion queue"});
+  const bool spins = std::exchange(spins_, false);
+  const bool found = spin();
+  spins_ = spins;
+  if (found) return;
+  std::array<epoll_event, 4> ready{};
+  const auto left = std::chrono::ceil<milliseconds>(deadline.left(std::chrono::hours(1)));
+  const int count = ::epoll_wait(epoll_.get(), ready.data(), ready.size(), static_cast<int>(left.count()));
+  for (int i = 0; i < count; ++i) {
+    const int fd = ready[static_cast<std::size_t>(i)].data.fd;
+    if (fd == wake_.get()) clear_wake_fd(wake_);
+    if (fd == channel_->fd) take_cm_events();
+    if (fd == completion_channel_->fd) take_completion_event();
+    if (fd == context_->async_fd) events_->drain(context_);
+  }
+}
+
+void VerbsDomain::wake() noexcept {
+  signal_wake_fd(wake_);
+}
+
+void VerbsDomain::bury(CmIdPtr id) noexcept {
+  const std::lock_guard lock(graves_mutex_);
+  graves_.push_back(std::move(id));
+}
+
+}  // namespace ramferry::rdma
