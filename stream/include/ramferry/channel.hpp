@@ -23,6 +23,9 @@
 
 namespace ramferry {
 
+/// The most encoded bytes that one placement may carry; more is errc::invalid_argument.
+inline constexpr std::size_t kMostEncodedBytes = 1U << 20;
+
 /// "Put these bytes there." Under kRawEncoding, `length` equals bytes.size(); otherwise it is the decoded
 /// length.
 struct Placement {
@@ -49,7 +52,8 @@ class Channel : public ByteStream {
   virtual Result<> expose(SlotId slot, Landing& landing) = 0;
   /// Closes all windows. After it returned nothing from the peer can land any more, whatever the peer does;
   /// bytes still flow. Call it before the memory gets another owner. A peer that is placing right now loses
-  /// the channel.
+  /// the channel. Works on a failed or cancelled channel too; only after errc::timed_out may something land
+  /// yet.
   virtual Result<> revoke(Deadline deadline) = 0;
 
   // --- the end that places ---
@@ -67,14 +71,17 @@ class Channel : public ByteStream {
   /// Borrows the bytes until a later fence has settled. They may be changed meanwhile (the caller knows why
   /// that is harmless), not unmapped. Encoded bytes are borrowed for the call only. Blocks for queue space,
   /// never for delivery. What was placed or zeroed and is not yet settled must not be placed or zeroed again.
+  /// Nothing ever lands outside what the peer exposes: this call or a later settle fails, with
+  /// errc::invalid_argument where this end can tell, else errc::peer_failed; the latter also when the peer's
+  /// landing fails.
   virtual Result<> place(std::span<const Placement> batch) = 0;
   /// The ranges read as zeros at the peer; ordered with placements as those are among themselves.
   virtual Result<> zero(std::span<const ZeroRun> runs) = 0;
   /// Orders, and returns at once: no byte sent after it is received before all placed and zeroed before it is
-  /// visible to the peer's CPU.
+  /// visible to the peer's CPU; and it is not acknowledged before all bytes sent before it have arrived.
   virtual Result<Epoch> fence() = 0;
   /// Waits until the peer has acknowledged `epoch`: all before it is in place, and its local bytes are the
-  /// caller's.
+  /// caller's. errc::timed_out leaves the channel as it was.
   virtual Result<> settle(Epoch epoch, Deadline deadline) = 0;
   /// The newest acknowledged epoch. What was placed after it is outstanding.
   virtual Epoch settled() const noexcept = 0;

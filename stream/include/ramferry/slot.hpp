@@ -36,8 +36,9 @@ class Landing {
   /// [offset, offset + length) may have been written through a window from now on. Called before the bytes
   /// can arrive: by a socket transport per placement, by RDMA when it grants the range.
   virtual void note_written(std::uint64_t offset, std::uint64_t length) noexcept = 0;
-  /// `bytes` are the content of [offset, offset + length) under `encoding`. errc::unsupported unless
-  /// overridden.
+  /// `bytes` are the content of [offset, offset + length) under `encoding`: an encoded placement whole, a raw
+  /// one in pieces of any size. errc::unsupported unless overridden. A failure here or in zero() fails the
+  /// channel: this end's calls return it, the peer's errc::peer_failed.
   virtual Result<> store(std::uint64_t offset, std::uint64_t length, Encoding encoding, ConstBytes bytes);
   /// The range reads as zeros afterwards. Never punches holes.
   virtual Result<> zero(std::uint64_t offset, std::uint64_t length) = 0;
