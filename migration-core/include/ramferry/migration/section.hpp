@@ -112,6 +112,8 @@ class SectionHandler {
   /// A destination refuses a stream that lacks a required section.
   virtual bool required() const { return true; }
 
+  /// Destination: whether the memory that this section loads into is known to be all zeros.
+  virtual bool blank_memory() const { return true; }
   /// A migration begins, at either end, before begin() or the first load(). `link` is null where the peer
   /// gets or gives plain bytes only; it outlives cleanup().
   virtual Result<> attach(SlotLink* /*link*/) { return {}; }
@@ -119,7 +121,9 @@ class SectionHandler {
   virtual Result<Pending> iterate(SectionWriter&, const Budget&) { return Pending{}; }  // guest runs
   /// An estimate for the verdict. `exact` harvests first, so that it costs something.
   virtual Result<Pending> pending(bool /*exact*/) { return Pending{}; }  // guest runs
-  virtual Result<> finish(SectionWriter&) = 0;                           // guest is paused
+  /// The guest is about to be paused for good: the moment to note what pausing changes.
+  virtual void about_to_pause() {}
+  virtual Result<> finish(SectionWriter&) = 0;  // guest is paused
   /// Adds what is known about this section's progress.
   virtual void report(Progress& /*into*/) const {}
   /// The migration is over, with success or without: give back what attach() and begin() took.

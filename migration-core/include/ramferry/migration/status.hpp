@@ -58,6 +58,7 @@ struct Status {
   std::uint64_t page_bytes = 4096;
   double bytes_per_second = 0;  ///< over the last window
   double dirty_pages_per_second = 0;
+  bool converging = true;  ///< false: for several rounds the guest has written faster than we send
   Nanoseconds total_time{}, setup_time{}, time_to_first_byte{};
   std::optional<Nanoseconds> downtime;           ///< once known
   std::optional<Nanoseconds> expected_downtime;  ///< while active
@@ -67,7 +68,8 @@ struct Status {
   Facts facts;
 };
 
-/// Told what happened, never asked. On the migration thread: be quick, do not call back.
+/// Told what happened, never asked. On the migration thread, but State::cancelling on the one that cancels:
+/// be quick, do not call back.
 class Observer {
  public:
   virtual ~Observer() = default;
