@@ -50,4 +50,10 @@ class PageSource {
   virtual Result<> load(SectionReader& section, SectionPart part) = 0;
 };
 
+/// One landing per block, in the layout's order; the sources borrow them.
+using Landings = std::span<const std::unique_ptr<MemoryLanding>>;
+/// Exposes the landings at the start part; pages arrive by themselves, the parts bring the epochs.
+std::unique_ptr<PageSource> make_native_source(Landings landings, SlotLink& link);
+std::unique_ptr<PageSource> make_inline_source(const RamLayout& layout, Landings landings);
+
 }  // namespace ramferry::migration

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT
+#include "ram_saver.hpp"
+
+#include "ram_wire.hpp"
+
+#include <algorithm>
+
+namespace ramferry::migration {
+namespace {
+
+constexpr std::uint64_t kBatchBytes = 4 * 1024 * 1024;
+constexpr std::uint64_t kZeroRecordBytes = 9;
+/// Touched runs with a smaller gap between them are lent as one: few long registrations rather than many
+/// short ones.
+constexpr std::uint64_t kGapBytes = 64 * 1024;
+
+std::uint64_t pages_in(std::span<const PageRun> runs) noexcept {
+  std::uint64_t pages = 0;
+  for (const PageRun& run : runs) pages += run.count;
+  return pages;
+}
+
+std::vector<PageRun> without_gaps(std::span<const PageRun> runs, std::uint64_t most_gap_pages) {
+  std::vector<PageRun> merged;
+  for (const PageRun& run : runs) {
+    if (!merged.empty() && run.first - (merged.back().first + merged.back().count) <= most_gap_pages)
+      merged.back().count = run.first + run.count - merged.back().first;
+    else
+      merged.push_back(run);
+  }
+  return merged;
+}
+
+/// What of `whole` is not in `runs`, which are sorted and lie inside it.
+std::vector<PageRun> complement(const PageRun& whole, std::span<const PageRun> runs) {
+  std::vector<PageRun> rest;
+  std::uint64_t at = whole.first;
+  for (const PageRun& run : runs) {
+    if (run.first > at) rest.push_back({whole.block, at, run.first - at});
+    at = run.first + run.count;
+  }
+  if (at < whole.first + whole.count) rest.push_back({whole.block, at, whole.first + whole.count - at});
+  return rest;
+}
+
+}  // namespace
+
+RamSection::Saver::Saver(const RamLayout& layout, std::unique_ptr<PageSink> sink,
+                         std::unique_ptr<DirtyTracker> tracker, std::uint64_t chunk_bytes)
+    : layout_(layout),
+      sink_(std::move(sink)),
+      tracker_(std::move(tracker)),
+      chunk_bytes_(chunk_bytes),
+      dirty_(layout),
+      planner_(layout) {
+  progress_.tracker = tracker_->name();
+  progress_.bytes_total = layout.bytes();
+  progress_.page_bytes = page_bytes();
+}
+
+RamSection::Saver::~Saver() {
+  tracker_->stop();
+}
+
+std::uint64_t RamSection::Saver::page_bytes() const noexcept {
+  return layout_.blocks().empty() ? 4096 : layout_.blocks().front().page_bytes;
+}
+
+Result<> RamSection::Saver::begin(SectionWriter& out) {
+  RAMFERRY_TRY(out.u64(layout_.bytes() | ram_wire::kMemSize));
+  for (const RamBlock& block : layout_.blocks()) {
+    RAMFERRY_TRY(out.text8(block.name));
+    RAMFERRY_TRY(out.u64(block.host.size()));
+  }
+  RAMFERRY_TRY(sink_->begin(out, SectionPart::start));
+  RAMFERRY_TRY(sink_->end(out, SectionPart::start));
+  return plan_chunks();
+}
+
+Result<> RamSection::Saver::plan_chunks() {
+  std::vector<PageRun> lent;
+  for (std::uint32_t block = 0; block < layout_.blocks().size(); ++block) {
+    const std::uint64_t chunk_pages = std::max<std::uint64_t>(1, chunk_bytes_ / layout_[block].page_bytes);
+    const std::uint64_t pages = layout_[block].pages();
+    for (std::uint64_t first = 0; first < pages; first += chunk_pages) {
+      Chunk chunk{{block, first, std::min(chunk_pages, pages - first)}, {}};
+      RAMFERRY_TRY_ASSIGN(const auto touched, touched_runs(layout_, chunk.run));
+      chunk.touched = without_gaps(touched, kGapBytes / layout_[block].page_bytes);
+      unopened_pages_ += pages_in(chunk.touched);
+      lent.insert(lent.end(), chunk.touched.begin(), chunk.touched.end());
+      chunks_.push_back(std::move(chunk));
+    }
+  }
+  return sink_->lend(lent);
+}
+
+Result<> RamSection::Saver::open_chunk() {
+  const Chunk chunk = std::move(chunks_[next_chunk_++]);
+  unopened_pages_ -= pages_in(chunk.touched);
+  for (const PageRun& run : chunk.touched) RAMFERRY_TRY(sink_->prepare(run));
+  RAMFERRY_TRY(tracker_->arm(chunk.run));
+  // Asked again: a page that was first written since then, and before arming, is in no report of the tracker.
+  RAMFERRY_TRY_ASSIGN(const auto touched, touched_runs(layout_, chunk.run));
+  for (const PageRun& run : touched) dirty_.mark(run);
+  progress_.dirty_pages += pages_in(touched);
+  const auto untouched = complement(chunk.run, touched);
+  progress_.pages.untouched += pages_in(untouched);
+  if (!sink_->wants_untouched() || untouched.empty()) return {};
+  return sink_->zeros(untouched);
+}
+
+Result<Pending> RamSection::Saver::iterate(SectionWriter& out, const Budget& budget) {
+  RAMFERRY_TRY(sink_->begin(out, SectionPart::part));
+  std::uint64_t spent = 0;
+  do {
+    const std::uint64_t most = std::clamp<std::uint64_t>(budget.bytes - spent, page_bytes(), kBatchBytes);
+    RAMFERRY_TRY_ASSIGN(const auto cost, send_batch(most));
+    if (cost) {
+      spent += *cost;
+    } else if (!all_opened()) {
+      RAMFERRY_TRY(open_chunk());
+    } else {
+      if (dirty_.empty()) break;
+      progress_.pages.deferred += dirty_.pages();
+      const auto drained = sink_->drain(budget.until);
+      if (!drained && !drained.error().is(errc::timed_out)) return Failure(drained.error());
+    }
+  } while (spent < budget.bytes && !budget.until.passed());
+  RAMFERRY_TRY(sink_->end(out, SectionPart::part));
+  return estimate();
+}
+
+Result<std::optional<std::uint64_t>> RamSection::Saver::send_batch(std::uint64_t most_bytes) {
+  // An empty batch ends a pass over memory; what was marked behind the cursor meanwhile is in the next one.
+  PageBatch batch = planner_.next(dirty_, sink_->outstanding(), most_bytes);
+  if (batch.empty()) batch = planner_.next(dirty_, sink_->outstanding(), most_bytes);
+  if (batch.empty()) return std::nullopt;
+  if (!batch.pages.empty()) RAMFERRY_TRY(send_pages(batch.pages));
+  if (!batch.zeros.empty()) RAMFERRY_TRY(send_zeros(batch.zeros));
+  return batch.bytes + batch.zeros.size() * kZeroRecordBytes;
+}
+
+Result<> RamSection::Saver::send_pages(std::span<const PageRun> runs) {
+  RAMFERRY_TRY(sink_->pages(runs));
+  if (!progress_.first_byte) progress_.first_byte = Clock::Time::clock::now();
+  progress_.pages.normal += pages_in(runs);
+  progress_.bytes_sent += pages_in(runs) * page_bytes();
+  return {};
+}
+
+Result<> RamSection::Saver::send_zeros(std::span<const PageRun> runs) {
+  RAMFERRY_TRY(sink_->zeros(runs));
+  if (!progress_.first_byte) progress_.first_byte = Clock::Time::clock::now();
+  progress_.pages.zero += pages_in(runs);
+  progress_.bytes_sent += pages_in(runs) * page_bytes();
+  return {};
+}
+
+Pending RamSection::Saver::estimate() const noexcept {
+  return {.bytes = (dirty_.pages() + unopened_pages_) * page_bytes(), .finishable = all_opened()};
+}
+
+Result<Pending> RamSection::Saver::pending(bool exact) {
+  if (exact && all_opened()) {
+    const std::uint64_t before = dirty_.pages();
+    RAMFERRY_TRY(tracker_->harvest(dirty_));
+    progress_.dirty_pages = dirty_.pages() - std::min(before, dirty_.pages());
+  }
+  return estimate();
+}
+
+Result<> RamSection::Saver::finish(SectionWriter& out) {
+  RAMFERRY_TRY(sink_->begin(out, SectionPart::end));
+  while (!all_opened()) RAMFERRY_TRY(open_chunk());
+  RAMFERRY_TRY(tracker_->harvest(dirty_));
+  while (!dirty_.empty()) {
+    RAMFERRY_TRY_ASSIGN(const auto cost, send_batch(kBatchBytes));
+    if (!cost) RAMFERRY_TRY(sink_->drain(Deadline::never()));
+  }
+  // The fence of this part is what the destination checks before it says PREPARED: no wait of our own is
+  // needed.
+  return sink_->end(out, SectionPart::end);
+}
+
+void RamSection::Saver::report(Progress& into) const {
+  into.bytes_total += progress_.bytes_total;
+  into.bytes_remaining += estimate().bytes;
+  into.bytes_sent += progress_.bytes_sent;
+  into.dirty_pages += progress_.dirty_pages;
+  into.page_bytes = progress_.page_bytes;
+  into.pages.normal += progress_.pages.normal;
+  into.pages.zero += progress_.pages.zero;
+  into.pages.untouched += progress_.pages.untouched;
+  into.pages.deferred += progress_.pages.deferred;
+  into.tracker = progress_.tracker;
+  if (!into.first_byte) into.first_byte = progress_.first_byte;
+}
+
+}  // namespace ramferry::migration
