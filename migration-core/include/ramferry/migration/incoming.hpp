@@ -16,7 +16,7 @@ namespace ramferry::migration {
 
 struct IncomingSettings {
   std::string machine = "ramferry-1";                   ///< another one in the stream is refused
-  std::chrono::milliseconds hand_over_timeout{30'000};  ///< waiting for COMMIT
+  std::chrono::milliseconds hand_over_timeout{30'000};  ///< waiting for the source's hello, then for COMMIT
 };
 
 /// Steps that the VMM takes between the last loaded byte and running. On the migration thread.
@@ -31,7 +31,8 @@ class IncomingHooks {
 };
 
 /// When run() returned success the guest is ours and took over; with errc::outcome_unknown it is loaded and
-/// stays paused until somebody decides; with any other error it was never ours.
+/// stays paused until somebody decides; with any other error it was never ours, except where take_over()
+/// itself failed: then status().hand_over is `committed`, and the guest is ours, loaded and paused.
 class IncomingMigration {
  public:
   IncomingMigration(SectionRegistry& sections, IncomingHooks& hooks, IncomingSettings settings, Clock& clock,

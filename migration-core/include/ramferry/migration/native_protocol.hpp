@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// The messages around the savevm stream when both ends are ramferry; docs/protocol.md has the grammar.
+//
+//   u8 type (0 is no message)   u32 length (at most 64 KiB)   payload
+//
+// Source to destination: hello, then the savevm stream, then commit or failed. Destination to source:
+// hello_reply, slots_ready for each section with slots, prepared, running; or failed at any time.
+#pragma once
+
+#include <ramferry/byte_stream.hpp>
+#include <ramferry/migration/section.hpp>
+#include <ramferry/session_id.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ramferry::migration::native {
+
+inline constexpr std::uint16_t kVersion = 1;
+inline constexpr std::uint32_t kMostPayload = 64 * 1024;
+
+enum class MessageType : std::uint8_t {
+  hello = 1,
+  hello_reply = 2,
+  slots_ready = 3,
+  prepared = 4,
+  commit = 5,
+  running = 6,
+  failed = 7,
+};
+std::string_view to_string(MessageType type) noexcept;
+
+struct Message {
+  MessageType type{};
+  std::vector<std::byte> payload;
+};
+
+Result<> send_message(ByteStream& to, MessageType type, ConstBytes payload = {});
+/// errc::protocol_mismatch for an unknown type or a payload that is too large.
+Result<Message> read_message(SectionReader& from);
+
+/// Features are bits. A required one that the other end does not know ends the migration; the reply has those
+/// of the optional ones that both know.
+struct Hello {
+  std::uint16_t version = kVersion;
+  std::uint64_t required = 0, optional = 0;
+  SessionId session;
+  std::uint32_t page_bytes = 4096;
+  std::string machine;
+};
+std::vector<std::byte> encode(const Hello& hello);
+Result<Hello> decode_hello(ConstBytes payload);
+
+struct HelloReply {
+  std::uint16_t version = kVersion;
+  std::uint64_t features = 0;
+  bool blank = false;  ///< the destination's memory is all zeros
+};
+std::vector<std::byte> encode(const HelloReply& reply);
+Result<HelloReply> decode_hello_reply(ConstBytes payload);
+
+/// The text of a failed message; cut to what fits.
+std::vector<std::byte> encode_failed(std::string_view text);
+/// What the other end says, as an error here; odd bytes in it are replaced.
+Error decode_failed(ConstBytes payload, std::string_view who);
+
+}  // namespace ramferry::migration::native

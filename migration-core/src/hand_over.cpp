@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+// From the pause to the end. See "One owner of the guest" and "The last harvest comes after the pause" in
+// docs/design-notes.md.
+#include "outgoing_engine.hpp"
+
+namespace ramferry::migration {
+
+using native::MessageType;
+
+namespace {
+
+/// A last word to a destination that may not listen takes no longer.
+constexpr auto kLastWord = std::chrono::milliseconds(1000);
+
+}  // namespace
+
+Result<> OutgoingMigration::Engine::switch_over() {
+  if (!board_.advance(State::device)) return fail(errc::cancelled, "migrating");
+  RAMFERRY_TRY(pause_guest());
+  RAMFERRY_TRY(out_->finish_all());
+  RAMFERRY_TRY(check_stop());
+  RAMFERRY_TRY(peer_ ? hand_over_native() : hand_over_bytes());
+  resume_on_failure_ = false;
+  const Nanoseconds downtime = clock_.now() - *paused_at_;
+  board_.update([&](Status& status) {
+    status.hand_over = HandOver::running;
+    status.downtime = downtime;
+    status.expected_downtime.reset();
+  });
+  if (peer_) (void)bytes_of(*link_).finish(Deadline::after(kLastWord));
+  return {};
+}
+
+Result<> OutgoingMigration::Engine::pause_guest() {
+  for (SectionHandler* each : sections_.in_order()) each->about_to_pause();
+  guest_.wake_up();
+  resume_on_failure_ = guest_.running();
+  paused_at_ = clock_.now();
+  if (auto paused = guest_.pause(); !paused) return within(std::move(paused).error(), "pausing the guest");
+  return {};
+}
+
+Result<> OutgoingMigration::Engine::hand_over_native() {
+  peer_->expect(MessageType::prepared);
+  RAMFERRY_TRY(out_->end());
+  // Everything is sent. A cancel now first tells the destination, which is told apart there from a broken
+  // link.
+  stop_.on_cancel([this] { peer_->interrupt(kLastWord); });
+  const auto prepared = peer_->await_prepared();
+  if (prepared) board_.update([](Status& status) { status.hand_over = HandOver::prepared; });
+  if (!prepared || !stop_.commit()) {
+    const Error why = true_reason(prepared ? Error{} : prepared.error());
+    say_goodbye(why);
+    return Failure(why);
+  }
+
+  // From here the source never runs the guest by itself.
+  resume_on_failure_ = false;
+  board_.update([](Status& status) { status.hand_over = HandOver::committed; });
+  peer_->expect(MessageType::running);
+  if (auto sent = peer_->say(MessageType::commit); !sent) return outcome_unknown(std::move(sent).error());
+  if (auto running = peer_->await_running(); !running) return outcome_unknown(std::move(running).error());
+  return {};
+}
+
+void OutgoingMigration::Engine::say_goodbye(const Error& why) {
+  if (peer_->reason({}).code) return;  // it knows, or cannot hear
+  peer_->interrupt(kLastWord);
+  if (peer_->say(MessageType::failed, native::encode_failed(why.message())))
+    (void)bytes_of(*link_).finish(Deadline::after(kLastWord));
+}
+
+Failure OutgoingMigration::Engine::outcome_unknown(Error why) {
+  board_.update([](Status& status) { status.hand_over = HandOver::unknown; });
+  const Error cause = peer_ ? peer_->reason(std::move(why)) : std::move(why);
+  return fail(errc::outcome_unknown, "handing the guest over: " + cause.message(),
+              "ask the destination whether it runs the guest; only if it does not, resume it here by force");
+}
+
+Result<> OutgoingMigration::Engine::hand_over_bytes() {
+  ByteStream& stream = bytes_of(*link_);
+  const bool revocable = stream.all_or_nothing();
+  // What a socket took may be read, and the guest be run, without our hearing of it.
+  if (!revocable) {
+    if (!stop_.commit()) return fail(errc::cancelled, "migrating");
+    resume_on_failure_ = false;
+    board_.update([](Status& status) { status.hand_over = HandOver::committed; });
+  }
+  const auto give = [&]() -> Result<> {
+    RAMFERRY_TRY(out_->end());
+    return stream.finish(Deadline::never());
+  };
+  if (auto given = give(); !given) return revocable ? given : outcome_unknown(std::move(given).error());
+  return {};
+}
+
+}  // namespace ramferry::migration

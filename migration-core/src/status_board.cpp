@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#include "status_board.hpp"
+
+#include <sys/resource.h>
+
+namespace ramferry::migration {
+namespace {
+
+constexpr std::size_t kMostRounds = 1000;
+
+Nanoseconds process_cpu_time() noexcept {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  const auto nanoseconds = [](const timeval& time) {
+    return std::chrono::seconds(time.tv_sec) + std::chrono::microseconds(time.tv_usec);
+  };
+  return nanoseconds(usage.ru_utime) + nanoseconds(usage.ru_stime);
+}
+
+bool is_final(State state) noexcept {
+  return state == State::completed || state == State::failed || state == State::cancelled;
+}
+
+}  // namespace
+
+StatusBoard::StatusBoard(Clock& clock, Log& log, bool incoming) : clock_(clock), log_(log) {
+  status_.incoming = incoming;
+}
+
+void StatusBoard::start(std::string uri) {
+  const std::lock_guard lock(mutex_);
+  started_ = clock_.now();
+  cpu_at_start_ = process_cpu_time();
+  status_.uri = std::move(uri);
+}
+
+bool StatusBoard::advance(State to) {
+  State from;
+  {
+    const std::lock_guard lock(mutex_);
+    from = status_.state;
+    if (!may_follow(from, to)) return false;
+    if (to == State::active) status_.setup_time = clock_.now() - started_;
+    if (is_final(to)) {
+      status_.total_time = clock_.now() - started_;
+      status_.cpu_time = cpu_time();
+      status_.expected_downtime.reset();
+    }
+    status_.state = to;
+  }
+  log_.debug("migration state from=" + std::string(to_string(from)) + " to=" + std::string(to_string(to)));
+  for (Observer* each : observers_) each->on_state(from, to);
+  return true;
+}
+
+State StatusBoard::state() const {
+  const std::lock_guard lock(mutex_);
+  return status_.state;
+}
+
+void StatusBoard::add_round(const RoundReport& round) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (status_.rounds.size() == kMostRounds) status_.rounds.erase(status_.rounds.begin());
+    status_.rounds.push_back(round);
+    status_.round = round.round;
+  }
+  for (Observer* each : observers_) each->on_round(round);
+}
+
+Status StatusBoard::snapshot() const {
+  const std::lock_guard lock(mutex_);
+  Status copy = status_;
+  if (copy.state != State::none && !is_final(copy.state)) {
+    copy.total_time = clock_.now() - started_;
+    copy.cpu_time = cpu_time();
+  }
+  return copy;
+}
+
+Nanoseconds StatusBoard::cpu_time() const {
+  return process_cpu_time() - cpu_at_start_;
+}
+
+}  // namespace ramferry::migration
