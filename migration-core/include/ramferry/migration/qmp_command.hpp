@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+// The monitor's commands: a table of names, arguments and functions, checked as QEMU checks them.
+//
+// Filled by hand where the program is put together, before the server starts; read only after that.
+#pragma once
+
+#include <ramferry/error.hpp>
+
+#include <nlohmann/json.hpp>
+#include <tl/expected.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ramferry::migration {
+
+struct QmpError {
+  std::string kind;  ///< QEMU's error class: "GenericError", "CommandNotFound", …
+  std::string desc;  ///< for people
+};
+using QmpResult = tl::expected<nlohmann::json, QmpError>;
+
+/// A GenericError.
+tl::unexpected<QmpError> qmp_fail(std::string desc);
+/// The answer to a call: {} or a GenericError with the whole message.
+QmpResult qmp_result(const Result<>& result);
+
+enum class QmpType : std::uint8_t { string, boolean, integer, number, array, object };
+/// An error naming `name` and the type it should have had, in QEMU's words; nothing if `value` has it.
+Result<> check_type(std::string_view name, QmpType type, const nlohmann::json& value);
+
+struct QmpArgument {
+  std::string name;
+  QmpType type = QmpType::string;
+  bool optional = false;
+};
+
+struct QmpCommand {
+  std::string name;
+  std::vector<QmpArgument> arguments;
+  /// Called with an object whose members were checked against `arguments`. One command at a time; quick.
+  std::function<QmpResult(const nlohmann::json& arguments)> run;
+  /// The function checks the arguments itself: their names are not known beforehand.
+  bool checks_arguments = false;
+};
+
+class QmpCommandTable {
+ public:
+  /// A command of the same name is replaced.
+  void add(QmpCommand command);
+  void add_event(std::string name) { events_.push_back(std::move(name)); }
+
+  /// CommandNotFound; or GenericError for an argument that is missing, unknown or of another type.
+  QmpResult run(std::string_view name, const nlohmann::json& arguments) const;
+  const std::vector<QmpCommand>& commands() const noexcept { return commands_; }
+  const std::vector<std::string>& events() const noexcept { return events_; }
+
+ private:
+  const QmpCommand* find(std::string_view name) const noexcept;
+  std::vector<QmpCommand> commands_;
+  std::vector<std::string> events_;
+};
+
+}  // namespace ramferry::migration
