@@ -13,6 +13,7 @@
 #include <ramferry/bytes.hpp>
 #include <ramferry/deadline.hpp>
 #include <ramferry/error.hpp>
+#include <ramferry/unique_fd.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -57,14 +58,18 @@ class ByteStream {
   /// half-closed, a file synced and renamed into place, a command has exited with status 0. Bytes of a
   /// channel that finished are not lost when it is destroyed then. The other direction flows on.
   virtual Result<> finish(Deadline deadline) = 0;
-  /// Whether a failed finish() proves that nobody has what was sent (the file is not there, the command failed).
-  /// With a socket the peer may have read it all.
+  /// Whether a failed finish() proves that nobody has what was sent (the file is not there, the command
+  /// failed). With a socket the peer may have read it all.
   virtual bool all_or_nothing() const noexcept { return false; }
 
   /// Any thread. Pending and later calls return errc::cancelled; a file that was not finished is removed.
   virtual void cancel() noexcept = 0;
   virtual StreamStats stats() const noexcept = 0;
   virtual Facts facts() const { return {}; }
+
+  /// File descriptors that came along with bytes received so far (unix sockets: SCM_RIGHTS), in their order;
+  /// they are the caller's from then on. Receiving thread. Those never taken are closed with the stream.
+  virtual std::vector<UniqueFd> take_descriptors() { return {}; }
 };
 
 /// Fills `into` completely; errc::peer_gone if the stream ends before.
