@@ -49,6 +49,8 @@ Check check_state(const SystemFiles& files, const Port& port) {
                             (port.interface.empty() ? "" : ", on " + port.interface);
   if (state.find("ACTIVE") != state.npos && state.find("DEFER") == state.npos)
     return {name, Verdict::yes, found, {}};
+  if (port.ethernet && files.number("/sys/class/net/" + port.interface + "/carrier") == 0U)
+    return {name, Verdict::no, found + ": no carrier", "plug the cable of " + port.interface + " in"};
   if (port.ethernet)
     return {name, Verdict::no, found, "ip link set " + interface_or_placeholder(port) + " up"};
   return {name, Verdict::no, found,

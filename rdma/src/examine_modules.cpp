@@ -15,6 +15,7 @@ constexpr std::string_view kNewKernel =
 constexpr std::string_view kGuest =
     "./dev soft-roce COMMAND (in ramferry's source tree) runs COMMAND in a guest that has one";
 constexpr std::array<std::string_view, 3> kModules = {"ib_uverbs", "rdma_ucm", "rdma_rxe"};
+constexpr std::uint64_t kInterfaceMtu = 4176;  // 4096 bytes of payload, and headers
 constexpr std::string_view kSoftRoce = "rdma_rxe";
 
 enum class Presence { loaded, available, missing };
@@ -79,10 +80,11 @@ std::string how_to_get_a_device(const SystemFiles& files) {
     then("ip address add 192.0.2.1/24 dev rdma-net");
     then("ip link set rdma-net up");
   }
-  if (files.number("/sys/class/net/" + *interface + "/mtu").value_or(1500) < 4176)
-    then("ip link set " + *interface + " mtu 9000");
+  const bool small = files.number("/sys/class/net/" + *interface + "/mtu").value_or(1500) < kInterfaceMtu;
+  if (small) then("ip link set " + *interface + " mtu 9000");
   then("rdma link add rxe0 type rxe netdev " + *interface);
-  return commands + " (as root; leave the mtu as it is where the network carries no jumbo frames)";
+  return commands +
+         (small ? " (as root; without the mtu where the network carries no jumbo frames)" : " (as root)");
 }
 
 Check examine_modules(const SystemFiles& files) {

@@ -75,7 +75,7 @@ Check judge_answer(std::string name, const Endpoint& to, const rdma_cm_event& ev
     default: break;
   }
   return {std::move(name), Verdict::no, std::string("no answer: ") + rdma_event_str(event.event),
-          "let UDP port 4791 through on both hosts: nft add rule inet filter input udp dport 4791 accept"};
+          "let UDP port 4791 through on both hosts: nft insert rule inet filter input udp dport 4791 accept"};
 }
 
 /// Asks for a connection that nobody grants. The queue pair number is of no queue pair: none is needed to be
@@ -97,7 +97,7 @@ Check check_connect(rdma_cm_id* id, const Endpoint& to, Deadline deadline) {
     if (!ready || !*ready)
       return {
           name, Verdict::no, "no answer in time",
-          "let UDP port 4791 through on both hosts: nft add rule inet filter input udp dport 4791 accept"};
+          "let UDP port 4791 through on both hosts: nft insert rule inet filter input udp dport 4791 accept"};
   }
 }
 

@@ -79,7 +79,7 @@ Check judge_connect(const Endpoint& to, int error) {
     case ECONNREFUSED: return {name, Verdict::no, "nobody listens", how_to_start(to)};
     case ETIMEDOUT:
       return {name, Verdict::no, "no answer in time",
-              "let the port through on the destination: nft add rule inet filter input tcp dport " +
+              "let the port through on the destination: nft insert rule inet filter input tcp dport " +
                   std::to_string(to.port) + " accept"};
     default: return {name, Verdict::no, why(error), "see where packets end: tracepath " + to.host};
   }

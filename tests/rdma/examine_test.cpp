@@ -111,6 +111,8 @@ TEST_F(Examine, BringsADownEthernetPortUp) {
   root_.write(kPort + "state", "1: DOWN\n");
   EXPECT_EQ(check("port of rxe0").verdict, Verdict::no);
   EXPECT_EQ(check("port of rxe0").fix, "ip link set eth0 up");
+  root_.write("/sys/class/net/eth0/carrier", "0\n");
+  EXPECT_THAT(check("port of rxe0").fix, HasSubstr("cable of eth0")) << "it is up, and nothing is plugged in";
 }
 
 TEST_F(Examine, WantsASubnetManagerOnInfiniband) {
