@@ -21,6 +21,7 @@
 #include <ostream>
 #include <random>
 #include <string>
+#include <thread>
 
 namespace ramferry::test {
 
@@ -119,6 +120,19 @@ class ChannelContract : public ::testing::TestWithParam<ContractSubject> {
   auto start(Call call) const {
     return Pending<decltype(call())>(
         traits().prompt * 10, [this] { cancel_both(); }, std::move(call));
+  }
+
+  /// The outcome of `call`, which is pending (or about to begin) when `end_it` is called, and must end
+  /// promptly then.
+  template <class Call, class End>
+  Result<> outcome_when(Call call, End end_it) const {
+    auto pending = start(std::move(call));
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // makes it likely that it is pending
+    const auto before = std::chrono::steady_clock::now();
+    end_it();
+    Result<> outcome = pending.get();
+    EXPECT_LT(std::chrono::steady_clock::now() - before, traits().prompt);
+    return outcome;
   }
 
  private:

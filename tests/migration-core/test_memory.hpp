@@ -8,9 +8,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <optional>
 #include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -34,11 +37,21 @@ class Memory {
     if (!fd || ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) throw std::runtime_error("memfd_create");
     return Memory(bytes, std::move(fd), MAP_SHARED);
   }
-  /// Throws if the machine has no free huge pages.
-  static Memory huge(std::uint64_t bytes) {
-    return Memory(bytes, {}, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB);
+  /// Not shared, though there is a file behind it.
+  static Memory memfd_private(std::uint64_t bytes) {
+    const Memory file = memfd(bytes);
+    return Memory(bytes, UniqueFd(dup(file.fd())), MAP_PRIVATE);
   }
-  Memory(Memory&& other) noexcept : bytes_(std::exchange(other.bytes_, {})), fd_(std::move(other.fd_)) {}
+  /// Nothing if the machine has no free huge pages.
+  static std::optional<Memory> huge(std::uint64_t bytes) {
+    constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB;
+    void* const at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, kFlags, -1, 0);
+    if (at == MAP_FAILED) return std::nullopt;
+    munmap(at, bytes);
+    return Memory(bytes, {}, kFlags);
+  }
+  Memory(Memory&& other) noexcept
+      : bytes_(std::exchange(other.bytes_, {})), fd_(std::move(other.fd_)), shared_(other.shared_) {}
   Memory& operator=(Memory&&) = delete;
   ~Memory() {
     if (!bytes_.empty()) munmap(bytes_.data(), bytes_.size());
@@ -51,19 +64,29 @@ class Memory {
   int fd() const noexcept { return fd_.get(); }
   RamBlock block(std::string name = "ram") const {
     RamBlock block{.name = std::move(name), .host = bytes_};
-    if (fd_) block.backing = {.kind = Backing::Kind::shared_fd, .fd = fd_.get()};
+    if (shared_ && fd_) block.backing = {.kind = Backing::Kind::shared_fd, .fd = fd_.get()};
     return block;
   }
   RamLayout layout() const { return RamLayout::make({block()}).value(); }
 
  private:
-  Memory(std::uint64_t bytes, UniqueFd fd, int flags) : fd_(std::move(fd)) {
+  Memory(std::uint64_t bytes, UniqueFd fd, int flags)
+      : fd_(std::move(fd)), shared_((flags & MAP_SHARED) != 0) {
     void* const at = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, fd_.get(), 0);
     if (at == MAP_FAILED) throw std::runtime_error("mmap");
     bytes_ = {static_cast<std::byte*>(at), bytes};
   }
   Bytes bytes_;
   UniqueFd fd_;
+  bool shared_;
 };
+
+/// How much of the memory is in RAM, whoever put it there. Touches nothing.
+inline std::uint64_t resident_bytes(Bytes memory) {
+  std::vector<unsigned char> pages(memory.size() / kPage);
+  if (mincore(memory.data(), memory.size(), pages.data()) != 0) throw std::runtime_error("mincore");
+  return kPage *
+         static_cast<std::uint64_t>(std::count_if(pages.begin(), pages.end(), [](auto p) { return p & 1; }));
+}
 
 }  // namespace ramferry::migration::test
