@@ -76,7 +76,7 @@ void SocketChannel::say_goodbye() {
   for (std::size_t lane = 0; lane < lanes_.size(); ++lane) {
     OutFrame frame;
     encode_goodbye(frame.head);
-    if (!may_send() || !post(lane, frame)) return;
+    if (!usable() || !post(lane, frame)) return;
   }
   for (const auto& lane : lanes_)
     if (lanes_.size() > 1 && !lane->queue.drain(deadline)) return;
@@ -169,10 +169,10 @@ Result<> SocketChannel::finish(Deadline deadline) {
   if (lanes_.size() == 1) return {};
   for (const auto& lane : lanes_) {
     if (lane->queue.drain(deadline)) continue;
-    RAMFERRY_TRY(may_send());
+    RAMFERRY_TRY(usable());
     return fail(errc::timed_out, "finishing the bytes to " + peer_);
   }
-  return may_send();
+  return usable();
 }
 
 void SocketChannel::cancel() noexcept {
@@ -201,7 +201,7 @@ std::size_t SocketChannel::lane_of(SlotId slot, std::uint64_t offset) const noex
   return static_cast<std::size_t>((stripe + turn) % lanes);
 }
 
-Result<> SocketChannel::may_send() const {
+Result<> SocketChannel::usable() const {
   const std::lock_guard lock(mutex_);
   if (failure_) return Failure(*failure_);
   return {};
@@ -213,7 +213,7 @@ Result<> SocketChannel::post(std::size_t lane, OutFrame& frame) {
     if (!written) return explain(written.error());
     return {};
   }
-  if (!lanes_[lane]->queue.push(std::move(frame))) return may_send();
+  if (!lanes_[lane]->queue.push(std::move(frame))) return usable();
   return {};
 }
 
@@ -226,7 +226,7 @@ Result<> SocketChannel::post_packed(std::size_t lane) {
 }
 
 Result<> SocketChannel::place(std::span<const Placement> batch) {
-  RAMFERRY_TRY(may_send());
+  RAMFERRY_TRY(usable());
   for (const Placement& each : batch) RAMFERRY_TRY(check_placement(each));
   for (const Placement& each : batch) {
     RAMFERRY_TRY(pack(each));
@@ -254,7 +254,7 @@ Result<> SocketChannel::pack(Placement placement) {
 }
 
 Result<> SocketChannel::zero(std::span<const ZeroRun> runs) {
-  RAMFERRY_TRY(may_send());
+  RAMFERRY_TRY(usable());
   for (const ZeroRun& run : runs)
     if (run.length > UINT64_MAX - run.offset)
       return fail(errc::invalid_argument, "zeroing " + std::to_string(run.length) + " bytes at " +
@@ -285,7 +285,7 @@ Result<> SocketChannel::post_zeros(std::size_t lane, std::vector<ZeroRun>& runs)
 }
 
 Result<Epoch> SocketChannel::fence() {
-  RAMFERRY_TRY(may_send());
+  RAMFERRY_TRY(usable());
   const Epoch epoch = ++fenced_;
   for (std::size_t lane = 0; lane < lanes_.size(); ++lane) {
     frame_.clear();
@@ -297,7 +297,7 @@ Result<Epoch> SocketChannel::fence() {
 }
 
 Result<> SocketChannel::settle(Epoch epoch, Deadline deadline) {
-  if (epoch > fenced_)
+  if (epoch > fenced_ && usable())
     return fail(errc::invalid_argument,
                 "settling epoch " + std::to_string(epoch) + ", which no fence has had yet");
   std::unique_lock lock(mutex_);
@@ -306,6 +306,11 @@ Result<> SocketChannel::settle(Epoch epoch, Deadline deadline) {
   if (settled_ >= epoch) return {};
   if (done) return Failure(*failure_);
   return fail(errc::timed_out, "waiting for " + peer_ + " to acknowledge what was placed there");
+}
+
+Result<> SocketChannel::expose(SlotId slot, Landing& landing) {
+  RAMFERRY_TRY(usable());
+  return slots_.add(slot, landing);
 }
 
 Result<> SocketChannel::revoke(Deadline deadline) {

@@ -60,10 +60,10 @@ class SocketChannel final : public Channel, private LaneOwner {
   StreamStats stats() const noexcept override { return counters_.snapshot(); }
   Facts facts() const override;
 
-  Result<> expose(SlotId slot, Landing& landing) override { return slots_.add(slot, landing); }
+  Result<> expose(SlotId slot, Landing& landing) override;
   Result<> revoke(Deadline deadline) override;
-  Result<> lend(std::span<const Placement> /*plan*/) override { return {}; }
-  Result<> prepare(ConstBytes /*range*/) override { return {}; }
+  Result<> lend(std::span<const Placement> /*plan*/) override { return usable(); }
+  Result<> prepare(ConstBytes /*range*/) override { return usable(); }
   Result<> place(std::span<const Placement> batch) override;
   Result<> zero(std::span<const ZeroRun> runs) override;
   Result<Epoch> fence() override;
@@ -90,7 +90,8 @@ class SocketChannel final : public Channel, private LaneOwner {
   Result<> pack(Placement placement);
   Result<> post_zeros(std::size_t lane, std::vector<ZeroRun>& runs);
   Result<std::size_t> claim_window(std::size_t bytes);
-  Result<> may_send() const;
+  /// The failure, if there was one.
+  Result<> usable() const;
 
   // Failing. The first failure is the channel's.
   enum class Ending : std::uint8_t {
