@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+// Reading this file tells what the program speaks.
+#include "catalog_setup.hpp"
+
+#include "features.hpp"
+
+#include <ramferry/tcp/transport.hpp>
+#if RAMFERRY_WITH_RDMA
+#include <ramferry/rdma/transport.hpp>
+#endif
+
+namespace ramferry::cli {
+
+TransportCatalog make_catalog(Log& log) {
+  TransportCatalog catalog;
+  catalog.add(make_tcp_transport(log));
+#if RAMFERRY_WITH_RDMA
+  catalog.add(make_rdma_transport(log));
+#endif
+  return catalog;
+}
+
+}  // namespace ramferry::cli

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+// ramferry migrate, status, cancel: a VM's migration, driven by its monitor alone.
+#include "catalog_setup.hpp"
+#include "command.hpp"
+#include "migration_driver.hpp"
+#include "migration_view.hpp"
+
+#include <ramferry/log.hpp>
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+namespace ramferry::cli {
+namespace {
+
+using nlohmann::json;
+
+constexpr auto kConnectPatience = std::chrono::seconds(5);
+
+struct Options {
+  std::string monitor;
+  MigrationOrder order;
+  bool as_json = false;
+};
+
+/// A catalogue, and a client that came out of it.
+struct Monitor {
+  StderrLog log{LogLevel::warn};
+  TransportCatalog catalog = make_catalog(log);
+  Result<QmpClient> connect(const std::string& address) {
+    return QmpClient::connect(catalog, address, Deadline::after(kConnectPatience));
+  }
+};
+
+int migrate(Options& options) {
+  StopSignals signals;
+  Monitor monitor;
+  auto vm = monitor.connect(options.monitor);
+  if (!vm) return report_failure(vm.error());
+  options.order.show_progress = !options.as_json || isatty(STDERR_FILENO);
+  const auto info = drive_migration(*vm, options.order, signals);
+  if (!info) return report_failure(info.error());
+  if (options.as_json) fmt::print("{}\n", info->dump(2));
+  if (const auto done = outcome(*info); !done) {
+    report_failure(done.error());
+    return kFailed;
+  }
+  if (!options.as_json) fmt::print("{}", summary_text(*info, nullptr));
+  return kDone;
+}
+
+std::string status_text(const json& state, const json& info) {
+  std::string text = "guest      " + state.value("status", "unknown") + "\n";
+  if (info.contains("status")) text += "migration  " + progress_text(info) + "\n";
+  if (info.contains("error-desc")) text += "error      " + info["error-desc"].get<std::string>() + "\n";
+  if (info.contains("x-ramferry-uri"))
+    text += "waits at   " + info["x-ramferry-uri"].get<std::string>() + "\n";
+  const json own = info.value("x-ramferry", json::object());
+  if (own.contains("hand-over")) text += "hand-over  " + own["hand-over"].get<std::string>() + "\n";
+  if (own.contains("session")) text += "session    " + own["session"].get<std::string>() + "\n";
+  if (info.value("status", "") == "completed" && info.contains("ram")) text += summary_text(info, nullptr);
+  return text;
+}
+
+int status(const Options& options) {
+  Monitor monitor;
+  auto vm = monitor.connect(options.monitor);
+  if (!vm) return report_failure(vm.error());
+  const auto state = vm->execute("query-status");
+  if (!state) return report_failure(state.error());
+  const auto info = vm->execute("query-migrate");
+  if (!info) return report_failure(info.error());
+  if (options.as_json) {
+    fmt::print("{}\n", json{{"status", *state}, {"migration", *info}}.dump(2));
+  } else {
+    fmt::print("{}", status_text(*state, *info));
+  }
+  return kDone;
+}
+
+int cancel(const Options& options) {
+  Monitor monitor;
+  auto vm = monitor.connect(options.monitor);
+  if (!vm) return report_failure(vm.error());
+  const auto cancelled = vm->execute("migrate_cancel");
+  if (!cancelled) return report_failure(cancelled.error());
+  return kDone;
+}
+
+CLI::App* add_monitor_command(CLI::App& app, const char* name, const char* help, Options& options) {
+  CLI::App* command = app.add_subcommand(name, help);
+  command->add_option("--qmp", options.monitor, "The VM's monitor: unix:PATH or tcp:HOST:PORT")->required();
+  command->add_flag("--json", options.as_json, "Machine-readable output");
+  return command;
+}
+
+}  // namespace
+
+void add_migrate_command(CLI::App& app, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command =
+      add_monitor_command(app, "migrate", "Migrates a running VM, ours or a QEMU; Ctrl-C cancels", *options);
+  command->footer(
+      "Example, with a downtime of at most 50 ms over two connections:\n"
+      "  ramferry migrate --qmp unix:/tmp/a.qmp --set downtime-limit=50 'tcp:10.0.0.7:4444?lanes=2'\n"
+      "To a file:\n"
+      "  ramferry migrate --qmp unix:/tmp/a.qmp file:/tmp/a.state");
+  command
+      ->add_option("uri", options->order.uri,
+                   "Where to: tcp:HOST:PORT, unix:PATH, rdma:HOST:PORT, file:PATH, …")
+      ->required();
+  command
+      ->add_option("--set", options->order.settings,
+                   "A parameter or capability of the VM, NAME=VALUE; again for more")
+      ->type_name("NAME=VALUE")
+      ->allow_extra_args(false);
+  command->callback([options, &action] { action = [options] { return migrate(*options); }; });
+}
+
+void add_status_command(CLI::App& app, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command =
+      add_monitor_command(app, "status", "Tells what a VM and its migration are doing", *options);
+  command->footer("Example:\n  ramferry status --qmp unix:/tmp/a.qmp");
+  command->callback([options, &action] { action = [options] { return status(*options); }; });
+}
+
+void add_cancel_command(CLI::App& app, Action& action) {
+  auto options = std::make_shared<Options>();
+  CLI::App* command = add_monitor_command(
+      app, "cancel", "Cancels a VM's migration; the guest goes on at the source", *options);
+  command->footer("Example:\n  ramferry cancel --qmp unix:/tmp/a.qmp");
+  command->callback([options, &action] { action = [options] { return cancel(*options); }; });
+}
+
+void add_transports_command(CLI::App& app, Action& action) {
+  CLI::App* command =
+      app.add_subcommand("transports", "Lists the schemes and options of migration addresses");
+  command->footer("Example:\n  ramferry transports");
+  command->callback([&action] {
+    action = [] {
+      Monitor monitor;
+      for (const std::string& scheme : monitor.catalog.schemes()) {
+        const auto transport = monitor.catalog.find(scheme);
+        const auto usable = (*transport)->probe();
+        fmt::print("{}:{}\n", scheme, usable ? "" : "  cannot be used here: " + usable.error().message());
+        for (const OptionSpec& option : (*transport)->options())
+          fmt::print("    {}={}  {}\n", option.name, option.values, option.meaning);
+      }
+      return kDone;
+    };
+  });
+}
+
+}  // namespace ramferry::cli

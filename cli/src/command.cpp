@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+#include "command.hpp"
+
+#include <ramferry/endpoint.hpp>
+
+#include <fmt/format.h>
+
+#include <cstdio>
+
+namespace ramferry::cli {
+
+int report_failure(const Error& error) {
+  fmt::print(stderr, "ramferry: {}\n", error.message());
+  return error.is(errc::invalid_argument) ? kWrongUsage : kFailed;
+}
+
+Result<std::string> monitor_uri(const std::string& address) {
+  RAMFERRY_TRY_ASSIGN(Endpoint endpoint, Endpoint::parse(address));
+  if (endpoint.scheme != "unix" && endpoint.scheme != "tcp")
+    return fail(errc::invalid_argument, "using '" + address + "' as a monitor's address",
+                "it is unix:PATH or tcp:HOST:PORT");
+  endpoint.options["dialect"] = "qemu";
+  return endpoint.to_string();
+}
+
+CLI::Option* add_size_option(CLI::App& app, const std::string& name, std::uint64_t& value,
+                             const std::string& help) {
+  const auto read = [&value](const CLI::results_t& given) {
+    const auto size = parse_size(given.at(0));
+    if (!size) throw CLI::ValidationError(size.error().message());
+    value = *size;
+    return true;
+  };
+  return app.add_option(name, read, help)->type_name("SIZE")->default_str(format_size(value));
+}
+
+}  // namespace ramferry::cli

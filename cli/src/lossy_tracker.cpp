@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+#include "lossy_tracker.hpp"
+
+#include <optional>
+#include <utility>
+
+namespace ramferry::cli {
+namespace {
+
+using migration::DirtySet;
+using migration::PageRun;
+
+class LossyTracker final : public migration::DirtyTracker {
+ public:
+  LossyTracker(std::unique_ptr<DirtyTracker> tracker, const migration::RamLayout& layout)
+      : tracker_(std::move(tracker)), layout_(layout) {}
+
+  std::string_view name() const noexcept override { return tracker_->name(); }
+  Result<> arm(const PageRun& run) override { return tracker_->arm(run); }
+  Result<> harvest(DirtySet& into) override {
+    DirtySet found(layout_);
+    RAMFERRY_TRY(tracker_->harvest(found));
+    // The last page of the highest run: round one has sent it already, whatever is sent later.
+    if (!lost_) lost_ = last_of(found);
+    if (lost_) found.clear(*lost_);
+    into.merge(found);
+    return {};
+  }
+  void stop() noexcept override { tracker_->stop(); }
+
+ private:
+  std::optional<PageRun> last_of(const DirtySet& found) const {
+    const auto pages = layout_[0].pages();
+    for (std::uint64_t page = pages; page-- > 0;) {
+      if (found.contains(0, page)) return PageRun{.block = 0, .first = page, .count = 1};
+    }
+    return std::nullopt;
+  }
+
+  std::unique_ptr<DirtyTracker> tracker_;
+  const migration::RamLayout& layout_;
+  std::optional<PageRun> lost_;
+};
+
+}  // namespace
+
+std::unique_ptr<migration::DirtyTracker> lose_one_mark(std::unique_ptr<migration::DirtyTracker> tracker,
+                                                       const migration::RamLayout& layout) {
+  return std::make_unique<LossyTracker>(std::move(tracker), layout);
+}
+
+}  // namespace ramferry::cli

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+#include "migration_view.hpp"
+
+#include <ramferry/endpoint.hpp>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace ramferry::cli {
+namespace {
+
+using nlohmann::json;
+
+/// The number at `path` ("/ram/total"), or `otherwise`.
+double number(const json& info, const char* path, double otherwise = 0) {
+  const json::json_pointer at(path);
+  return info.contains(at) && info[at].is_number() ? info[at].get<double>() : otherwise;
+}
+
+std::uint64_t whole(const json& info, const char* path) {
+  return static_cast<std::uint64_t>(std::max(0.0, number(info, path)));
+}
+
+bool has(const json& info, const char* path) {
+  return info.contains(json::json_pointer(path));
+}
+
+std::string size(double bytes) {
+  return format_size(static_cast<std::uint64_t>(std::max(0.0, bytes)));
+}
+
+double bytes_per_second(const json& info) {
+  return number(info, "/x-ramferry/bytes-per-second", number(info, "/ram/mbps") * 1e6 / 8);
+}
+
+double fraction_done(const json& info) {
+  const double total = number(info, "/ram/total");
+  return total <= 0 ? 0 : std::clamp(1 - number(info, "/ram/remaining") / total, 0.0, 1.0);
+}
+
+std::string milliseconds(double value) {
+  return value < 10 ? fmt::format("{:.1f} ms", value) : fmt::format("{:.0f} ms", value);
+}
+
+double downtime_ms(const json& info) {
+  return number(info, "/x-ramferry/downtime-seconds", number(info, "/downtime") / 1e3) * 1e3;
+}
+
+std::string bar(double fraction) {
+  constexpr int kWidth = 24;
+  const int full = static_cast<int>(std::lround(fraction * kWidth));
+  return "[" + std::string(static_cast<std::size_t>(full), '#') +
+         std::string(static_cast<std::size_t>(kWidth - full), '.') + "]";
+}
+
+void add_line(std::string& text, const char* label, const std::string& value) {
+  if (!value.empty()) text += fmt::format("  {:<12} {}\n", label, value);
+}
+
+std::string rounds_line(const json& info) {
+  const auto rounds = whole(info, "/ram/dirty-sync-count");
+  return rounds == 0 ? "" : std::to_string(rounds);
+}
+
+std::string pages_line(const json& info) {
+  std::string text =
+      fmt::format("{} normal, {} zero", whole(info, "/ram/normal"), whole(info, "/ram/duplicate"));
+  if (has(info, "/x-ramferry/pages/untouched"))
+    text += fmt::format(", {} untouched, {} deferred", whole(info, "/x-ramferry/pages/untouched"),
+                        whole(info, "/x-ramferry/pages/deferred"));
+  return text;
+}
+
+std::string wire_line(const json& info) {
+  const double seconds = number(info, "/x-ramferry/total-seconds", number(info, "/total-time") / 1e3);
+  const double bytes = number(info, "/ram/transferred");
+  return seconds <= 0 ? size(bytes) : fmt::format("{}, {}/s on average", size(bytes), size(bytes / seconds));
+}
+
+std::string cpu_line(const json& source, const json& destination) {
+  if (!has(source, "/x-ramferry/cpu-seconds")) return "";
+  std::string text = fmt::format("{:.2f} s at the source", number(source, "/x-ramferry/cpu-seconds"));
+  if (has(destination, "/x-ramferry/cpu-seconds"))
+    text += fmt::format(", {:.2f} s at the destination", number(destination, "/x-ramferry/cpu-seconds"));
+  return text;
+}
+
+std::string transport_line(const json& info) {
+  if (!has(info, "/x-ramferry/transport")) return "";
+  std::string text;
+  for (const auto& [name, value] : info["x-ramferry"]["transport"].items())
+    text += (text.empty() ? "" : ", ") + name + " " +
+            (value.is_string() ? value.get<std::string>() : value.dump());
+  const auto copied = whole(info, "/x-ramferry/stream/copied-bytes");
+  return text + fmt::format("{}{} copied", text.empty() ? "" : ", ", size(static_cast<double>(copied)));
+}
+
+std::string pinned_line(const json& info) {
+  const auto peak = whole(info, "/x-ramferry/stream/peak-pinned-bytes");
+  return peak == 0 ? "" : size(static_cast<double>(peak)) + " at most";
+}
+
+}  // namespace
+
+std::string progress_text(const json& info) {
+  const std::string status = info.value("status", "waiting");
+  if (status != "active" && status != "device") return status;
+  const double page = number(info, "/ram/page-size", 4096);
+  std::string text = fmt::format("{:3.0f} %  {}/s  {} left  dirty {}/s", fraction_done(info) * 100,
+                                 size(bytes_per_second(info)), size(number(info, "/ram/remaining")),
+                                 size(number(info, "/ram/dirty-pages-rate") * page));
+  const double downtime =
+      number(info, "/x-ramferry/predicted-downtime-seconds", number(info, "/expected-downtime") / 1e3);
+  return text + fmt::format("  downtime ~{}  round {}", milliseconds(downtime * 1e3),
+                            whole(info, "/ram/dirty-sync-count"));
+}
+
+std::string summary_text(const json& source, const json& destination) {
+  const double total = number(source, "/x-ramferry/total-seconds", number(source, "/total-time") / 1e3);
+  std::string text = fmt::format("migrated {} in {:.2f} s, downtime {}\n", size(number(source, "/ram/total")),
+                                 total, milliseconds(downtime_ms(source)));
+  add_line(text, "rounds", rounds_line(source));
+  add_line(text, "pages", pages_line(source));
+  add_line(text, "on the wire", wire_line(source));
+  add_line(text, "CPU", cpu_line(source, destination));
+  add_line(text, "tracker",
+           has(source, "/x-ramferry/tracker") ? source["x-ramferry"]["tracker"].get<std::string>() : "");
+  add_line(text, "transport", transport_line(source));
+  add_line(text, "pinned", pinned_line(source));
+  return text;
+}
+
+ProgressBar::ProgressBar(std::FILE* to, bool wanted)
+    : to_(to), wanted_(wanted), terminal_(isatty(fileno(to)) != 0) {}
+
+void ProgressBar::show(const json& info) {
+  if (!wanted_) return;
+  if (terminal_) {
+    fmt::print(to_, "\r\033[K{} {}", bar(fraction_done(info)), progress_text(info));
+    drawn_ = true;
+    std::fflush(to_);
+    return;
+  }
+  const auto now = SteadyClock::now();
+  if (now < next_line_) return;
+  next_line_ = now + std::chrono::seconds(1);
+  fmt::print(to_, "{}\n", progress_text(info));
+  std::fflush(to_);
+}
+
+void ProgressBar::clear() {
+  if (drawn_) fmt::print(to_, "\r\033[K");
+  drawn_ = false;
+  std::fflush(to_);
+}
+
+}  // namespace ramferry::cli

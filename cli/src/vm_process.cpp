@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: MIT
+#include "vm_process.hpp"
+
+#include "catalog_setup.hpp"
+#include "command.hpp"
+#include "features.hpp"
+#include "lossy_tracker.hpp"
+#include "sweep_json.hpp"
+
+#include <ramferry/migration/qmp_commands.hpp>
+#include <ramferry/migration/qmp_server.hpp>
+#include <ramferry/migration/ram_section.hpp>
+#include <ramferry/migration/vm_controller.hpp>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <utility>
+#include <vector>
+
+namespace ramferry::cli {
+
+using nlohmann::json;
+
+/// Member order is the order of making, and of unmaking backwards: migrations end before what they use.
+class VmProcess::Engine final : public migration::VmObserver, public migration::IncomingSteps {
+ public:
+  Engine(const VmProcessOptions& options, Log& log)
+      : options_(options), log_(log), catalog_(make_catalog(log)), wake_(eventfd(0, EFD_CLOEXEC)) {}
+  ~Engine() override {
+    stall_.release();
+    if (controller_) controller_->shut_down();
+  }
+
+  Result<> start() {
+    RAMFERRY_TRY_ASSIGN(vm_, vm::ReferenceVm::make(options_.vm, log_));
+    controller_.emplace(migration::VmParts{.guest = *vm_,
+                                           .sections = sections_,
+                                           .incoming_steps = *this,
+                                           .transports = catalog_,
+                                           .clock = clock_,
+                                           .log = log_});
+    RAMFERRY_TRY(add_sections());
+    add_commands();
+    RAMFERRY_TRY(serve());
+    controller_->observe(*this);
+    return begin();
+  }
+
+  int run(StopSignals& signals) {
+    std::array<pollfd, 2> waiting = {{{signals.fd(), POLLIN, 0}, {wake_.get(), POLLIN, 0}}};
+    while (!ended_) {
+      poll(waiting.data(), waiting.size(), -1);
+      if (signals.take()) end(kDone, "host-signal");
+    }
+    stall_.release();
+    controller_->shut_down();
+    emit("SHUTDOWN", {{"guest", false}, {"reason", reason_}});
+    return status_;
+  }
+
+  // VmObserver
+  void on_incoming_end(const Result<>& result) noexcept override {
+    if (!result && !result.error().is(errc::outcome_unknown)) end(kFailed, "host-error");
+  }
+
+  // IncomingSteps
+  Result<> prepare() override {
+    stall_.reach(StallPhase::prepared);
+    return {};
+  }
+  Result<> taken_over() override {
+    stall_.reach(StallPhase::committed);
+    return {};
+  }
+
+ private:
+  Result<> add_sections() {
+    ram_.emplace(vm_->layout(),
+                 migration::RamOptions{.tracker = [this] { return make_tracker(); },
+                                       .blank = !options_.incoming.empty()},
+                 log_);
+    std::vector<migration::SectionHandler*> all = {&*ram_};
+    for (migration::SectionHandler* section : vm_->sections()) all.push_back(section);
+    all.push_back(&controller_->global_state());
+    if (options_.stall_at) {
+      stall_.arm(*options_.stall_at);
+      stall_.when_held([this](StallPhase phase) { emit("X_RAMFERRY_STALLED", {{"at", to_string(phase)}}); });
+      all[1] = &stalling_.emplace(*all[1], stall_);
+    }
+    for (migration::SectionHandler* section : all) {
+      RAMFERRY_TRY_ASSIGN(auto registration, sections_.add(*section));
+      registrations_.push_back(std::move(registration));
+    }
+    return {};
+  }
+
+  Result<std::unique_ptr<migration::DirtyTracker>> make_tracker() {
+    auto tracker = migration::make_tracker(options_.tracker, vm_->layout(), log_);
+    if (tracker && options_.lose_mark) return lose_one_mark(std::move(*tracker), vm_->layout());
+    return tracker;
+  }
+
+  void add_commands() {
+    migration::add_standard_commands(
+        table_, {.controller = *controller_, .name = options_.name, .version = version(), .quit = [this] {
+                   end(kDone, "host-qmp-quit");
+                 }});
+    table_.add({.name = "x-ramferry-sweep", .run = [this](const json&) -> migration::QmpResult {
+                  vm_->start_sweep();
+                  return json::object();
+                }});
+    table_.add({.name = "x-ramferry-query-sweep", .run = [this](const json&) -> migration::QmpResult {
+                  return sweep_json(vm_->sweeping(), vm_->last_sweep());
+                }});
+    table_.add({.name = "x-ramferry-query-vm", .run = [this](const json&) -> migration::QmpResult {
+                  return json{
+                      {"pages-written", vm_->pages_written()},
+                      {"ram-bytes", vm_->layout().bytes()},
+                      {"guest-seconds", std::chrono::duration<double>(vm_->clock().elapsed()).count()}};
+                }});
+    table_.add({.name = "x-ramferry-plant",
+                .arguments = {{"fault", migration::QmpType::string}},
+                .run = [this](const json& given) { return plant(given["fault"]); }});
+    table_.add({.name = "x-ramferry-continue", .run = [this](const json&) -> migration::QmpResult {
+                  stall_.release();
+                  return json::object();
+                }});
+    for (const char* event : {"X_RAMFERRY_SWEEP", "X_RAMFERRY_STALLED"}) table_.add_event(event);
+    vm_->when_swept(
+        [this](const vm::SweepReport& report) { emit("X_RAMFERRY_SWEEP", sweep_json(false, report)); });
+  }
+
+  migration::QmpResult plant(const std::string& fault) {
+    const auto parsed = vm::parse_fault(fault);
+    if (!parsed) return migration::qmp_fail(parsed.error().message());
+    return migration::qmp_result(vm_->plant(*parsed));
+  }
+
+  Result<> serve() {
+    events_.emplace(controller_->capabilities(),
+                    [this](std::string_view event, const json& data) { emit(event, data); });
+    controller_->observe(*events_);
+    if (options_.monitor.empty()) return {};
+    RAMFERRY_TRY_ASSIGN(const std::string uri, monitor_uri(options_.monitor));
+    RAMFERRY_TRY_ASSIGN(auto listener, catalog_.listen(uri));
+    server_ = std::make_unique<migration::QmpServer>(std::move(listener), table_,
+                                                     migration::QmpSettings{.version = version()}, log_);
+    return {};
+  }
+
+  Result<> begin() {
+    if (options_.incoming.empty()) return options_.paused ? Result<>() : controller_->cont();
+    controller_->expect_incoming();
+    if (options_.paused) RAMFERRY_TRY(controller_->stop());
+    if (options_.incoming == "defer") return {};
+    RAMFERRY_TRY(controller_->migrate_incoming(options_.incoming));
+    if (const auto at = controller_->incoming_address())
+      fmt::print(stderr, "ramferry: {} waits for a migration at {}\n", options_.name, at->to_string());
+    return {};
+  }
+
+  static migration::QmpVersion version() { return {.package = "ramferry " RAMFERRY_VERSION}; }
+
+  void emit(std::string_view event, const json& data) {
+    if (server_) server_->emit(event, data);
+  }
+
+  /// Any thread; the first call decides.
+  void end(int status, const char* reason) noexcept {
+    if (ending_.exchange(true)) return;
+    status_ = status;
+    reason_ = reason;
+    ended_ = true;
+    const std::uint64_t one = 1;
+    (void)!write(wake_.get(), &one, sizeof one);
+  }
+
+  const VmProcessOptions options_;
+  Log& log_;
+  TransportCatalog catalog_;
+  SystemClock clock_;
+  UniqueFd wake_;
+  Stall stall_;
+  std::atomic<bool> ending_ = false, ended_ = false;
+  int status_ = kDone;  ///< set before ended_
+  const char* reason_ = nullptr;
+
+  migration::SectionRegistry sections_;
+  migration::QmpCommandTable table_;
+  std::unique_ptr<migration::QmpServer> server_;
+  std::optional<migration::QmpEvents> events_;
+  std::unique_ptr<vm::ReferenceVm> vm_;
+  std::optional<migration::RamSection> ram_;
+  std::optional<StallingSection> stalling_;
+  std::optional<migration::VmController> controller_;
+  std::vector<migration::SectionRegistry::Registration> registrations_;
+};
+
+VmProcess::VmProcess(std::unique_ptr<Engine> engine) : engine_(std::move(engine)) {}
+VmProcess::~VmProcess() = default;
+
+Result<std::unique_ptr<VmProcess>> VmProcess::start(const VmProcessOptions& options, Log& log) {
+  auto engine = std::make_unique<Engine>(options, log);
+  RAMFERRY_TRY(engine->start());
+  return std::unique_ptr<VmProcess>(new VmProcess(std::move(engine)));
+}
+
+int VmProcess::run(StopSignals& signals) {
+  return engine_->run(signals);
+}
+
+}  // namespace ramferry::cli
