@@ -11,7 +11,7 @@ Result<Link> Connector::connect(std::string uri, SessionId session, Deadline dea
   thread_ = std::thread([this, uri, session, deadline] {
     auto link = transports_.connect(uri, session, deadline);
     const std::lock_guard lock(mutex_);
-    link_ = std::move(link);
+    if (!given_up_) link_ = std::move(link);
     changed_.notify_all();
   });
   stop.on_cancel([this] {
@@ -24,7 +24,12 @@ Result<Link> Connector::connect(std::string uri, SessionId session, Deadline dea
     changed_.wait(lock, [this] { return link_ || given_up_; });
   }
   stop.on_cancel({});
-  if (stop.cancelled()) return fail(errc::cancelled, "connecting to " + uri);
+  if (stop.cancelled()) {
+    const std::lock_guard lock(mutex_);
+    given_up_ = true;
+    link_.reset();
+    return fail(errc::cancelled, "connecting to " + uri);
+  }
   thread_.join();
   return std::move(*link_);
 }

@@ -57,9 +57,7 @@ Result<> OutgoingMigration::Engine::hand_over_native() {
   // From here the source never runs the guest by itself.
   resume_on_failure_ = false;
   board_.update([](Status& status) { status.hand_over = HandOver::committed; });
-  peer_->expect(MessageType::running);
-  if (auto sent = peer_->say(MessageType::commit); !sent) return outcome_unknown(std::move(sent).error());
-  if (auto running = peer_->await_running(); !running) return outcome_unknown(std::move(running).error());
+  if (auto done = peer_->commit(); !done) return outcome_unknown(std::move(done).error());
   return {};
 }
 

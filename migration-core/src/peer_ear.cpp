@@ -26,6 +26,7 @@ PeerEar::~PeerEar() {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
+  channel_.cancel();  // it is over, and the ear need not wait for its next tick
   thread_.join();
 }
 
@@ -58,10 +59,15 @@ std::optional<Error> PeerEar::failure() const {
   return failure_;
 }
 
+void PeerEar::limit(std::chrono::milliseconds most) {
+  const std::lock_guard lock(mutex_);
+  cancel_at_ = Clock::Time::clock::now() + most;
+}
+
 void PeerEar::interrupt(std::chrono::milliseconds grace) {
+  limit(grace);
   const std::lock_guard lock(mutex_);
   interrupted_ = true;
-  cancel_at_ = Clock::Time::clock::now() + grace;
   changed_.notify_all();
 }
 

@@ -3,6 +3,7 @@
 //
 // Any failure it hears of cancels the channel, so that a blocked send or placement returns; failure() then
 // has the real reason. Constructed and destroyed, and all else, by the migration thread; interrupt() by any.
+// The destructor cancels the channel.
 #pragma once
 
 #include <ramferry/channel.hpp>
@@ -29,8 +30,9 @@ class PeerEar {
   Result<native::Message> await(native::MessageType type, Deadline deadline);
   /// Why the migration cannot go on, if the destination said so or the link broke.
   std::optional<Error> failure() const;
-  /// Pending and later awaits return errc::cancelled. The channel is cancelled `grace` later, so that a last
-  /// word to the destination cannot hold us up.
+  /// The channel is cancelled when `most` has passed: bounds a send to a destination that may not listen.
+  void limit(std::chrono::milliseconds most);
+  /// Pending and later awaits return errc::cancelled; and limit(grace).
   void interrupt(std::chrono::milliseconds grace);
 
  private:

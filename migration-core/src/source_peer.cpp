@@ -34,8 +34,12 @@ Result<> SourcePeer::await_prepared() {
   return {};
 }
 
-Result<> SourcePeer::await_running() {
-  RAMFERRY_TRY(ear_.await(MessageType::running, Deadline::after(waits_.answer)));
+Result<> SourcePeer::commit() {
+  const Deadline deadline = Deadline::after(waits_.answer);
+  ear_.expect(MessageType::running);
+  ear_.limit(waits_.answer);
+  RAMFERRY_TRY(say(MessageType::commit));
+  RAMFERRY_TRY(ear_.await(MessageType::running, deadline));
   return {};
 }
 

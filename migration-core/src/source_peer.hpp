@@ -23,7 +23,8 @@ class SourcePeer final : public SlotLink {
 
   Result<> greet(const std::string& machine, std::uint32_t page_bytes);
   Result<> await_prepared();
-  Result<> await_running();
+  /// Says COMMIT, and hears RUNNING; both together take no longer than Waits::answer.
+  Result<> commit();
   void expect(native::MessageType type) { ear_.expect(type); }
   Result<> say(native::MessageType type, ConstBytes payload = {});
   /// What the destination, or the link, did to us; else `otherwise`.
