@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+#include "fake_vm.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <mutex>
+
+namespace ramferry::test {
+
+using migration::PageRun;
+using migration::RamBlock;
+using migration::RamLayout;
+
+namespace {
+
+constexpr std::uint64_t kWritesAtOnce = 16;
+
+RamLayout layout_of(const std::vector<TestMemory>& memory) {
+  std::vector<RamBlock> blocks;
+  for (std::size_t i = 0; i < memory.size(); ++i)
+    blocks.push_back({.name = "ram" + std::to_string(i), .host = memory[i].bytes()});
+  return *RamLayout::make(std::move(blocks));
+}
+
+/// A store that the sanitizer must not take for a race: the migration reads guest memory while the guest
+/// writes it
+/// ("Clear before read").
+void store(std::byte* at, std::uint64_t value) noexcept {
+  __atomic_store_n(reinterpret_cast<std::uint64_t*>(at), value, __ATOMIC_RELAXED);
+}
+
+}  // namespace
+
+FakeVm::FakeVm(const std::vector<std::size_t>& pages) {
+  options_.pages = pages;
+  for (const std::size_t count : pages) memory_.emplace_back(count * kPage);
+  layout_ = layout_of(memory_);
+}
+
+FakeVm::FakeVm(const Options& options) : FakeVm(options.pages) {
+  options_ = options;
+  fill();
+  for (unsigned i = 0; i < options.writers; ++i) writers_.emplace_back([this, i] { write_all_the_time(i); });
+}
+
+FakeVm::~FakeVm() {
+  stop_ = true;
+  for (std::thread& each : writers_) each.join();
+}
+
+/// Stretches of 1 to 64 pages: untouched, zero but touched, or random.
+void FakeVm::fill() {
+  std::mt19937_64 random(options_.seed);
+  for (const TestMemory& memory : memory_) {
+    const std::size_t pages = memory.bytes().size() / kPage;
+    for (std::size_t page = 0; page < pages;) {
+      const std::size_t count = std::min<std::size_t>(1 + random() % 64, pages - page);
+      const Bytes stretch = memory.slice(page * kPage, count * kPage);
+      const auto kind = random() % 3;
+      if (kind == 1) std::memset(stretch.data(), 0, stretch.size());
+      if (kind == 2) fill_pattern(stretch, random());
+      page += count;
+    }
+  }
+}
+
+Result<> FakeVm::pause() {
+  const std::unique_lock lock(cpus_);
+  running_ = false;
+  ++pauses_;
+  return {};
+}
+
+Result<> FakeVm::resume() {
+  const std::unique_lock lock(cpus_);
+  running_ = true;
+  ++resumes_;
+  return {};
+}
+
+void FakeVm::write_all_the_time(unsigned writer) {
+  std::mt19937_64 random(options_.seed * 1000 + writer);
+  const auto step = std::chrono::nanoseconds(std::chrono::seconds(1)) * kWritesAtOnce * options_.writers /
+                    std::max<std::uint64_t>(1, options_.writes_per_second);
+  auto next = std::chrono::steady_clock::now();
+  while (!stop_) {
+    {
+      const std::shared_lock lock(cpus_);
+      for (std::uint64_t i = 0; running_ && i < kWritesAtOnce; ++i) write_once(random);
+    }
+    next += step;
+    std::this_thread::sleep_until(next);
+  }
+}
+
+void FakeVm::write_once(std::mt19937_64& random) {
+  const auto block = static_cast<std::uint32_t>(random() % memory_.size());
+  const Bytes memory = memory_[block].bytes();
+  const std::size_t pages = memory.size() / kPage;
+  const auto hot =
+      std::max<std::size_t>(1, static_cast<std::size_t>(static_cast<double>(pages) * options_.hot_share));
+  const std::size_t offset = (random() % hot) * kPage;
+  std::byte* const page = memory.data() + offset;
+  switch (random() % 8) {
+    case 0:
+      for (std::size_t at = 0; at < kPage; at += 8) store(page + at, 0);
+      break;
+    case 1:
+      for (std::size_t at = 0; at < kPage; at += 8) store(page + at, random());
+      break;
+    default: store(page + random() % (kPage / 8) * 8, random()); break;
+  }
+  if (report_) report_(block, offset, kPage);
+}
+
+std::optional<std::string> first_difference(const RamLayout& one, const RamLayout& other) {
+  for (std::uint32_t block = 0; block < one.blocks().size(); ++block) {
+    for (std::uint64_t page = 0; page < one[block].pages(); ++page) {
+      const PageRun run{block, page, 1};
+      if (!std::ranges::equal(one.memory(run), other.memory(run)))
+        return "block " + std::to_string(block) + " page " + std::to_string(page);
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace ramferry::test
