@@ -74,6 +74,10 @@ class MigrationRig {
   /// Any thread, while migrate() runs.
   void cancel_destination();
 
+  using MakeTracker =
+      std::function<Result<std::unique_ptr<migration::DirtyTracker>>(const migration::RamLayout&)>;
+  void use_tracker(MakeTracker make) { options_.make_tracker = std::move(make); }
+
   FakeVm source, destination;
   std::function<void(migration::OutgoingMigration&)> meanwhile;  ///< runs on a thread beside the migration
   migration::Observer* observer = nullptr;                       ///< of the source
