@@ -25,6 +25,7 @@ void add_status_command(CLI::App& app, Action& action);
 void add_cancel_command(CLI::App& app, Action& action);
 void add_demo_command(CLI::App& app, Action& action);
 void add_inspect_command(CLI::App& app, Action& action);
+void add_doctor_command(CLI::App& app, Action& action);
 void add_transports_command(CLI::App& app, Action& action);
 
 /// "ramferry: <message>" on standard error; gives kWrongUsage for an invalid argument, kFailed for anything

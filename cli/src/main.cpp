@@ -20,6 +20,7 @@ int main(int argc, char** argv) {
   add_cancel_command(app, action);
   add_demo_command(app, action);
   add_inspect_command(app, action);
+  add_doctor_command(app, action);
   add_transports_command(app, action);
   try {
     app.parse(argc, argv);
