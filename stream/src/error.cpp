@@ -54,9 +54,11 @@ errc condition_of(int error_number) noexcept {
     case EAFNOSUPPORT:
     case EPROTONOSUPPORT: return errc::unsupported;
     case EINVAL:
+    case EISDIR:
     case EDOM:
     case ENAMETOOLONG: return errc::invalid_argument;
     case ENOENT:
+    case ENOTDIR:
     case ENXIO:
     case ENODEV:
     case ESRCH:

@@ -7,9 +7,9 @@
 // expect.
 #pragma once
 
+#include "contract/byte_promises.hpp"
 #include "support/channel_pair.hpp"
 #include "support/landings.hpp"
-#include "support/test_memory.hpp"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -24,17 +24,6 @@
 #include <thread>
 
 namespace ramferry::test {
-
-struct ContractTraits {
-  /// Within this every pending call ends after a cancel, or after the peer was destroyed.
-  std::chrono::milliseconds prompt{5000};
-  /// More than all buffers between the two ends together hold.
-  std::size_t bulk_bytes = 32U << 20;
-  /// Rounds of what races on purpose.
-  unsigned races = 2000;
-  /// Connections made and broken by each test that cancels or destroys at random moments.
-  unsigned breaks = 40;
-};
 
 struct ContractSubject {
   std::string name;
@@ -52,38 +41,6 @@ inline std::string subject_name(const ::testing::TestParamInfo<ContractSubject>&
 
 inline constexpr SlotId kSlot{7};
 
-/// A call in a thread of its own. It must end within the subject's patience: a call that hangs ends the
-/// program with a message, for there is no way to take a hanging thread down. If nobody asks for the value
-/// any more (an assertion failed), `give_up` is called so that it ends.
-template <class T>
-class Pending {
- public:
-  Pending(std::chrono::milliseconds patience, std::function<void()> give_up, std::function<T()> call)
-      : patience_(patience),
-        give_up_(std::move(give_up)),
-        future_(std::async(std::launch::async, std::move(call))) {}
-  Pending(Pending&&) = default;
-  ~Pending() {
-    if (!future_.valid() || is_over()) return;
-    give_up_();
-    get();
-  }
-  bool is_over() const { return future_.wait_for(std::chrono::seconds(0)) == std::future_status::ready; }
-  /// The value, once it is there.
-  T get() {
-    if (future_.wait_for(patience_) != std::future_status::ready) {
-      std::fprintf(stderr, "a call did not end in time\n");
-      std::abort();
-    }
-    return future_.get();
-  }
-
- private:
-  std::chrono::milliseconds patience_;
-  std::function<void()> give_up_;
-  std::future<T> future_;
-};
-
 /// Two connected ends, `source()` placing into `destination()` unless a test says otherwise.
 class ChannelContract : public ::testing::TestWithParam<ContractSubject> {
  protected:
@@ -95,6 +52,8 @@ class ChannelContract : public ::testing::TestWithParam<ContractSubject> {
   const ContractTraits& traits() const { return GetParam().traits; }
   /// A deadline for what must happen soon.
   Deadline soon() const { return Deadline::after(traits().prompt); }
+  /// As byte streams.
+  ByteEnds ends() const { return {source(), destination(), traits()}; }
 
   /// A new pair instead of the old one, whose memory and landings are forgotten.
   void connect();
@@ -115,7 +74,7 @@ class ChannelContract : public ::testing::TestWithParam<ContractSubject> {
   StoringLanding& expose_storing(Channel& channel, SlotId slot, std::uint64_t size,
                                  StoringLanding::Keep keep = StoringLanding::Keep::all);
 
-  /// Runs `call` in a thread. Longer than prompt(), for calls that move much.
+  /// Runs `call` in a thread.
   template <class Call>
   auto start(Call call) const {
     return Pending<decltype(call())>(
@@ -126,13 +85,7 @@ class ChannelContract : public ::testing::TestWithParam<ContractSubject> {
   /// promptly then.
   template <class Call, class End>
   Result<> outcome_when(Call call, End end_it) const {
-    auto pending = start(std::move(call));
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // makes it likely that it is pending
-    const auto before = std::chrono::steady_clock::now();
-    end_it();
-    Result<> outcome = pending.get();
-    EXPECT_LT(std::chrono::steady_clock::now() - before, traits().prompt);
-    return outcome;
+    return outcome_of(start(std::move(call)), end_it, traits());
   }
 
  private:
@@ -146,33 +99,4 @@ class ChannelContract : public ::testing::TestWithParam<ContractSubject> {
 
 /// Fences and waits for the acknowledgement.
 Result<> settle_all(Channel& channel, Deadline deadline);
-/// Receives until the other end finished.
-Result<std::vector<std::byte>> receive_all(Channel& channel, Deadline deadline);
-/// What a failed call says; "success" for one that did not fail.
-template <class T>
-std::string why(const Result<T>& result) {
-  return result ? "success" : result.error().message();
-}
-template <class T>
-bool failed_with(const Result<T>& result, errc condition) {
-  return !result && result.error().is(condition);
-}
-
 }  // namespace ramferry::test
-
-#define RAMFERRY_EXPECT_OK(expression)                                                           \
-  do {                                                                                           \
-    const auto& outcome_ = (expression);                                                         \
-    EXPECT_TRUE(outcome_.has_value()) << #expression << ": " << ::ramferry::test::why(outcome_); \
-  } while (false)
-#define RAMFERRY_ASSERT_OK(expression)                                                           \
-  do {                                                                                           \
-    const auto& outcome_ = (expression);                                                         \
-    ASSERT_TRUE(outcome_.has_value()) << #expression << ": " << ::ramferry::test::why(outcome_); \
-  } while (false)
-#define RAMFERRY_EXPECT_FAILS(condition, expression)                                                    \
-  do {                                                                                                  \
-    const auto& outcome_ = (expression);                                                                \
-    EXPECT_TRUE(::ramferry::test::failed_with(outcome_, condition))                                     \
-        << #expression << " should fail with " #condition ", not: " << ::ramferry::test::why(outcome_); \
-  } while (false)

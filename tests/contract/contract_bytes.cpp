@@ -11,44 +11,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-/// Sends `bytes` in pieces of random sizes, empty ones among them.
-Result<> send_in_pieces(Channel& channel, ConstBytes bytes, std::uint64_t seed) {
-  std::mt19937_64 random(seed);
-  while (!bytes.empty()) {
-    const std::size_t most = random() % 4 == 0 ? 300000 : 300;
-    const std::size_t size = std::min<std::size_t>(random() % most, bytes.size());
-    RAMFERRY_TRY(channel.send(bytes.first(size)));
-    bytes = bytes.subspan(size);
-  }
-  return {};
-}
-
-/// Receives bytes.size() bytes in pieces of random sizes.
-Result<> receive_in_pieces(Channel& channel, Bytes bytes, std::uint64_t seed) {
-  std::mt19937_64 random(seed);
-  while (!bytes.empty()) {
-    const std::size_t most = random() % 4 == 0 ? 300000 : 300;
-    const std::size_t size = std::min<std::size_t>(random() % most + 1, bytes.size());
-    RAMFERRY_TRY_ASSIGN(const std::size_t got, channel.receive(bytes.first(size), Deadline::never()));
-    if (got == 0 || got > size) return fail(errc::io, "received " + std::to_string(got));
-    bytes = bytes.subspan(got);
-  }
-  return {};
-}
-
-Result<std::byte> receive_byte(Channel& channel, Deadline deadline) {
-  std::array<std::byte, 1> byte{};
-  RAMFERRY_TRY(receive_exactly(channel, byte, deadline));
-  return byte[0];
-}
-
 TEST_P(ChannelContract, BytesArriveCompleteAndInOrder) {
-  const Bytes sent = memory(8U << 20), received = memory(8U << 20);
-  fill_pattern(sent, 1);
-  auto sending = start([&] { return send_in_pieces(source(), sent, 2); });
-  RAMFERRY_ASSERT_OK(receive_in_pieces(destination(), received, 3));
-  RAMFERRY_EXPECT_OK(sending.get());
-  EXPECT_TRUE(has_pattern(received, 1));
+  bytes_arrive_complete_and_in_order(ends());
 }
 
 TEST_P(ChannelContract, BytesFlowBothWaysAtOnce) {
@@ -68,44 +32,15 @@ TEST_P(ChannelContract, BytesFlowBothWaysAtOnce) {
 }
 
 TEST_P(ChannelContract, SentMemoryIsTheCallersAgain) {
-  constexpr int kRounds = 200;
-  std::array<std::byte, 5000> buffer{}, received{};
-  auto sending = start([&]() -> Result<> {
-    for (int round = 0; round < kRounds; ++round) {
-      buffer.fill(static_cast<std::byte>(round));
-      RAMFERRY_TRY(source().send(buffer));
-    }
-    return {};
-  });
-  for (int round = 0; round < kRounds; ++round) {
-    RAMFERRY_ASSERT_OK(receive_exactly(destination(), received, Deadline::never()));
-    ASSERT_TRUE(is_all(received, static_cast<std::byte>(round))) << round;
-  }
-  RAMFERRY_EXPECT_OK(sending.get());
+  sent_memory_is_the_callers_again(ends());
 }
 
 TEST_P(ChannelContract, SendBlocksWhileNobodyReceives) {
-  const Bytes sent = memory(traits().bulk_bytes), received = memory(traits().bulk_bytes);
-  fill_pattern(sent, 1);
-  auto sending = start([&] { return source().send(sent); });
-  std::this_thread::sleep_for(milliseconds(200));  // no way of waiting for what must not happen
-  EXPECT_FALSE(sending.is_over()) << "nothing limits the bytes that nobody receives";
-  RAMFERRY_ASSERT_OK(receive_exactly(destination(), received, Deadline::never()));
-  RAMFERRY_EXPECT_OK(sending.get());
-  EXPECT_TRUE(has_pattern(received, 1));
+  send_blocks_while_nobody_receives(ends());
 }
 
 TEST_P(ChannelContract, ReceiveTimesOutAndLeavesTheStreamAsItWas) {
-  std::array<std::byte, 4> into{};
-  const auto before = std::chrono::steady_clock::now();
-  RAMFERRY_EXPECT_FAILS(errc::timed_out, destination().receive(into, Deadline::after(milliseconds(20))));
-  EXPECT_GE(std::chrono::steady_clock::now() - before, milliseconds(20));
-  RAMFERRY_EXPECT_FAILS(errc::timed_out, destination().receive(into, Deadline::after(milliseconds(0))));
-  RAMFERRY_ASSERT_OK(source().send(as_bytes("abcd")));
-  RAMFERRY_ASSERT_OK(receive_exactly(destination(), into, soon()));
-  EXPECT_EQ(std::to_integer<char>(into[3]), 'd');
-  RAMFERRY_ASSERT_OK(destination().send(as_bytes("x")));
-  RAMFERRY_EXPECT_OK(receive_byte(source(), soon()));
+  receive_times_out_and_leaves_the_stream_as_it_was(ends());
 }
 
 TEST_P(ChannelContract, WhatHasArrivedIsReceivedThoughTheDeadlinePassed) {
@@ -118,24 +53,11 @@ TEST_P(ChannelContract, WhatHasArrivedIsReceivedThoughTheDeadlinePassed) {
 }
 
 TEST_P(ChannelContract, ReceiveEndsAtTheDeadlineThoughBytesComeLater) {
-  std::array<std::byte, 1> into{};
-  for (int round = 0; round < 20; ++round) {
-    const auto late = destination().receive(into, Deadline::after(milliseconds(1)));
-    EXPECT_TRUE(failed_with(late, errc::timed_out)) << why(late);
-    RAMFERRY_ASSERT_OK(source().send(as_bytes("x")));
-    RAMFERRY_ASSERT_OK(receive_byte(destination(), soon()));
-  }
+  receive_ends_at_the_deadline_though_bytes_come_later(ends());
 }
 
 TEST_P(ChannelContract, FinishIsReceivedAsZeroAfterAllBytes) {
-  RAMFERRY_ASSERT_OK(source().send(as_bytes("last words")));
-  auto finishing = start([&] { return source().finish(Deadline::never()); });
-  const auto received = receive_all(destination(), soon());
-  RAMFERRY_ASSERT_OK(received);
-  EXPECT_EQ(received->size(), 10U);
-  RAMFERRY_EXPECT_OK(finishing.get());
-  std::array<std::byte, 1> into{};
-  for (int again = 0; again < 3; ++again) EXPECT_EQ(destination().receive(into, soon()).value_or(99), 0U);
+  finish_is_received_as_zero_after_all_bytes(ends());
 }
 
 TEST_P(ChannelContract, TheOtherDirectionFlowsOnAfterFinish) {
@@ -153,8 +75,7 @@ TEST_P(ChannelContract, TheOtherDirectionFlowsOnAfterFinish) {
 }
 
 TEST_P(ChannelContract, NothingCanBeSentAfterFinish) {
-  RAMFERRY_ASSERT_OK(source().finish(soon()));
-  RAMFERRY_EXPECT_FAILS(errc::wrong_state, source().send(as_bytes("x")));
+  nothing_can_be_sent_after_finish(ends());
 }
 
 TEST_P(ChannelContract, FinishedBytesOutliveTheirSender) {
@@ -176,22 +97,7 @@ TEST_P(ChannelContract, FinishedBytesOutliveTheirSender) {
 }
 
 TEST_P(ChannelContract, MessageBytesAreCountedExactly) {
-  const Bytes sent = memory(100003), received = memory(100003);
-  auto sending = start([&] { return send_in_pieces(source(), sent, 1); });
-  RAMFERRY_ASSERT_OK(receive_in_pieces(destination(), received, 2));
-  RAMFERRY_ASSERT_OK(sending.get());
-  RAMFERRY_ASSERT_OK(destination().send(as_bytes("abc")));
-  std::array<std::byte, 3> back{};
-  RAMFERRY_ASSERT_OK(receive_exactly(source(), back, soon()));
-
-  EXPECT_EQ(source().stats().message_bytes_sent, sent.size());
-  EXPECT_EQ(source().stats().message_bytes_received, 3U);
-  EXPECT_EQ(destination().stats().message_bytes_sent, 3U);
-  EXPECT_EQ(destination().stats().message_bytes_received, sent.size());
-  EXPECT_GE(source().stats().wire_bytes_sent, sent.size());
-  EXPECT_GE(destination().stats().wire_bytes_received, sent.size());
-  EXPECT_EQ(source().stats().placed_bytes_sent, 0U);
-  EXPECT_EQ(destination().stats().placed_bytes_received, 0U);
+  message_bytes_are_counted_exactly(ends());
 }
 
 TEST_P(ChannelContract, BothEndsKnowTheSameSession) {

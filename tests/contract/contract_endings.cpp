@@ -60,14 +60,11 @@ Result<> send_until_failure(Channel& channel, Bytes local, std::uint64_t seed) {
 constexpr std::size_t kArea = 1U << 20;
 
 TEST_P(ChannelContract, CancelEndsAPendingReceive) {
-  RAMFERRY_EXPECT_FAILS(errc::cancelled,
-                        outcome_when([&] { return receive_once(source()); }, [&] { source().cancel(); }));
+  cancel_ends_a_pending_receive(ends());
 }
 
 TEST_P(ChannelContract, CancelEndsAPendingSend) {
-  const Bytes much = memory(traits().bulk_bytes);
-  RAMFERRY_EXPECT_FAILS(errc::cancelled,
-                        outcome_when([&] { return source().send(much); }, [&] { source().cancel(); }));
+  cancel_ends_a_pending_send(ends());
 }
 
 TEST_P(ChannelContract, CancelEndsAPendingSettle) {
@@ -242,13 +239,12 @@ TEST_P(ChannelContract, WhatWasReceivedBeforeACutIsCorrect) {
 TEST_P(ChannelContract, ADestroyedChannelLeavesAllMemoryAlone) {
   for (unsigned round = 0; round < traits().breaks; ++round) {
     connect();
-    std::optional<TestMemory> local(std::in_place, 64 * kPage), there(std::in_place, 64 * kPage);
+    constexpr std::size_t kSize = 8U << 20;  // takes longer to cross than to unmap
+    std::optional<TestMemory> local(std::in_place, kSize), there(std::in_place, kSize);
     MemoryLanding landing(there->bytes(), MemoryLanding::Content::unknown);
     RAMFERRY_ASSERT_OK(destination().expose(kSlot, landing));
     lend(source(), local->bytes(), kSlot, 0);
-    for (int part = 0; part < 4; ++part)
-      RAMFERRY_ASSERT_OK(place_one(source(), static_cast<std::uint64_t>(part) * 16 * kPage,
-                                   local->slice(static_cast<std::size_t>(part) * 16 * kPage, 16 * kPage)));
+    RAMFERRY_ASSERT_OK(place_one(source(), 0, local->bytes()));
     if (round % 2 == 0) {
       destroy_source();
       local.reset();  // unmapped, though nothing was settled

@@ -62,14 +62,4 @@ Result<> settle_all(Channel& channel, Deadline deadline) {
   return channel.settle(epoch, deadline);
 }
 
-Result<std::vector<std::byte>> receive_all(Channel& channel, Deadline deadline) {
-  std::vector<std::byte> all;
-  std::array<std::byte, 10007> piece{};
-  for (;;) {
-    RAMFERRY_TRY_ASSIGN(const std::size_t got, channel.receive(piece, deadline));
-    if (got == 0) return all;
-    all.insert(all.end(), piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(got));
-  }
-}
-
 }  // namespace ramferry::test

@@ -111,10 +111,11 @@ TEST_P(ChannelContract, WhatLandsWithoutAWindowIsStored) {
 
 TEST_P(ChannelContract, EncodedPlacementsReachTheLandingWhole) {
   StoringLanding& landing = expose_storing(destination(), kSlot, 1U << 30, StoringLanding::Keep::encoded);
+  const Bytes buffer = lent_memory(source(), kMostEncodedBytes);
   std::vector<std::vector<std::byte>> sent;
   std::uint64_t decoded = 0;
   for (std::size_t i = 0; i < 100; ++i) {
-    std::vector<std::byte> bytes(i == 99 ? kMostEncodedBytes : i * 71 + 1);
+    const Bytes bytes = buffer.first(i == 99 ? kMostEncodedBytes : i * 71 + 1);
     fill_pattern(bytes, i);
     const std::array placements = {Placement{.slot = kSlot,
                                              .offset = i * kPage,
@@ -122,7 +123,7 @@ TEST_P(ChannelContract, EncodedPlacementsReachTheLandingWhole) {
                                              .length = kPage,
                                              .encoding = static_cast<Encoding>(i + 1)}};
     RAMFERRY_ASSERT_OK(source().place(placements));
-    sent.push_back(bytes);
+    sent.emplace_back(bytes.begin(), bytes.end());
     std::fill(bytes.begin(), bytes.end(), std::byte{0xee});  // encoded bytes are borrowed for the call only
     decoded += kPage;
   }
