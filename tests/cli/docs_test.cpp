@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// docs/tuning.md and the code name the same options: neither has one that the other lacks.
+// docs/tuning.md and the code name the same settings: neither has one that the other lacks.
 #include "catalog_setup.hpp"
 
+#include <ramferry/clock.hpp>
 #include <ramferry/log.hpp>
+#include <ramferry/migration/vm_controller.hpp>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -47,6 +49,29 @@ TEST(TuningPage, HasEveryOptionOfEveryScheme) {
   const TransportCatalog catalog = make_catalog(log);
   for (const std::string& scheme : catalog.schemes())
     EXPECT_EQ(documented("`" + scheme + ":`"), known(**catalog.find(scheme))) << scheme;
+}
+
+class NoGuest final : public migration::GuestControl {
+ public:
+  Result<> pause() override { return {}; }
+  Result<> resume() override { return {}; }
+  bool running() const noexcept override { return false; }
+};
+
+TEST(TuningPage, HasEveryParameterAndCapability) {
+  NullLog log;
+  SystemClock clock;
+  NoGuest guest;
+  migration::SectionRegistry sections;
+  migration::IncomingSteps steps;
+  const TransportCatalog catalog = make_catalog(log);
+  migration::VmController vm({guest, sections, steps, catalog, clock, log});
+  const nlohmann::json values = vm.parameters().all(), switches = vm.capabilities().all();
+  Names parameters, capabilities;
+  for (const auto& [name, value] : values.items()) parameters.insert(name);
+  for (const auto& each : switches) capabilities.insert(each.at("capability"));
+  EXPECT_EQ(documented("Parameters"), parameters);
+  EXPECT_EQ(documented("Capabilities"), capabilities);
 }
 
 }  // namespace
