@@ -14,10 +14,10 @@ int report_failure(const Error& error) {
   return error.is(errc::invalid_argument) ? kWrongUsage : kFailed;
 }
 
-Result<std::string> monitor_uri(const std::string& address) {
+Result<std::string> plain_uri(const std::string& address) {
   RAMFERRY_TRY_ASSIGN(Endpoint endpoint, Endpoint::parse(address));
   if (endpoint.scheme != "unix" && endpoint.scheme != "tcp")
-    return fail(errc::invalid_argument, "using '" + address + "' as a monitor's address",
+    return fail(errc::invalid_argument, "using '" + address + "' for plain bytes",
                 "it is unix:PATH or tcp:HOST:PORT");
   endpoint.options["dialect"] = "qemu";
   return endpoint.to_string();

@@ -27,12 +27,14 @@ void add_demo_command(CLI::App& app, Action& action);
 void add_inspect_command(CLI::App& app, Action& action);
 void add_doctor_command(CLI::App& app, Action& action);
 void add_transports_command(CLI::App& app, Action& action);
+void add_tunnel_command(CLI::App& app, Action& action);
 
 /// "ramferry: <message>" on standard error; gives kWrongUsage for an invalid argument, kFailed for anything
 /// else.
 int report_failure(const Error& error);
-/// Names `endpoint`'s dialect as the monitor's: plain bytes.
-Result<std::string> monitor_uri(const std::string& address);
+/// The address with its dialect named: plain bytes, as monitors and a tunnel's outer ends speak them.
+/// errc::invalid_argument unless it is a socket's.
+Result<std::string> plain_uri(const std::string& address);
 
 /// An option that takes a size such as 512M or 1.5G.
 CLI::Option* add_size_option(CLI::App& app, const std::string& name, std::uint64_t& value,

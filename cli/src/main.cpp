@@ -21,6 +21,7 @@ int main(int argc, char** argv) {
   add_demo_command(app, action);
   add_inspect_command(app, action);
   add_doctor_command(app, action);
+  add_tunnel_command(app, action);
   add_transports_command(app, action);
   try {
     app.parse(argc, argv);

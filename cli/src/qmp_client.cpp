@@ -19,7 +19,7 @@ constexpr std::size_t kMostLine = 16 << 20;
 
 Result<QmpClient> QmpClient::connect(const TransportCatalog& transports, const std::string& address,
                                      Deadline deadline) {
-  RAMFERRY_TRY_ASSIGN(const std::string uri, monitor_uri(address));
+  RAMFERRY_TRY_ASSIGN(const std::string uri, plain_uri(address));
   RAMFERRY_TRY_ASSIGN(Link link, transports.connect(uri, {}, deadline));
   auto* stream = std::get_if<std::unique_ptr<ByteStream>>(&link);
   if (stream == nullptr) return fail(errc::unsupported, "using " + address + " as a monitor");

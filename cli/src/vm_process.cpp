@@ -147,7 +147,7 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
                     [this](std::string_view event, const json& data) { emit(event, data); });
     controller_->observe(*events_);
     if (options_.monitor.empty()) return {};
-    RAMFERRY_TRY_ASSIGN(const std::string uri, monitor_uri(options_.monitor));
+    RAMFERRY_TRY_ASSIGN(const std::string uri, plain_uri(options_.monitor));
     RAMFERRY_TRY_ASSIGN(auto listener, catalog_.listen(uri));
     server_ = std::make_unique<migration::QmpServer>(std::move(listener), table_,
                                                      migration::QmpSettings{.version = version()}, log_);

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT
+#include "stream.hpp"
+
+#include <ramferry/tunnel/tunnel.hpp>
+
+#include <array>
+#include <map>
+#include <utility>
+
+namespace ramferry::tunnel {
+
+class Session::Impl {
+ public:
+  Impl(std::unique_ptr<Channel> fabric, Options options, Dial dial, Log& log)
+      : fabric_(std::move(fabric)), options_(options), dial_(std::move(dial)), uplink_(*fabric_, log) {}
+  ~Impl() {
+    fabric_->cancel();
+    drop_all();
+  }
+
+  Result<> open(std::unique_ptr<ByteStream> plain);
+  Result<> run();
+  Result<> wait_until_idle(Deadline deadline);
+  Result<> finish(Deadline deadline) { return fabric_->finish(deadline); }
+  void cancel() noexcept;
+  Stats stats() const;
+  StreamStats fabric_stats() const noexcept { return fabric_->stats(); }
+
+ private:
+  Result<> serve();
+  Result<> handle(const Message& message);
+  Result<> accept(const Message& message);
+  Result<Rings*> rings_of(std::uint32_t number);
+  void drop_all();
+
+  std::unique_ptr<Channel> fabric_;
+  const Options options_;
+  const Dial dial_;
+  Uplink uplink_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  bool ended_ = false;
+  bool cancelled_ = false;
+  std::uint64_t opened_ = 0;
+  std::map<std::uint32_t, std::unique_ptr<Rings>> rings_;
+  std::map<std::uint32_t, std::unique_ptr<Stream>> streams_;  ///< destroyed before the rings
+};
+
+Result<Rings*> Session::Impl::rings_of(std::uint32_t number) {
+  std::unique_ptr<Rings>& rings = rings_[number];
+  if (!rings) {
+    RAMFERRY_TRY_ASSIGN(RingMemory in, RingMemory::make(options_.ring_bytes));
+    RAMFERRY_TRY_ASSIGN(RingMemory out, RingMemory::make(options_.ring_bytes));
+    rings = std::make_unique<Rings>(std::move(in), std::move(out));
+    RAMFERRY_TRY(fabric_->expose(SlotId{number}, rings->landing));
+  }
+  return rings.get();
+}
+
+Result<> Session::Impl::open(std::unique_ptr<ByteStream> plain) {
+  if (dial_) return fail(errc::wrong_state, "opening a tunnel stream: this end answers, it does not open");
+  std::unique_ptr<Stream> replaced;  // joined outside the lock
+  std::uint32_t number = 1;
+  {
+    const std::lock_guard lock(mutex_);
+    if (ended_) return fail(errc::peer_gone, "opening a tunnel stream: the session has ended");
+    for (; number <= options_.most_streams; ++number) {
+      const auto taken = streams_.find(number);
+      if (taken == streams_.end() || taken->second->over()) break;
+    }
+    if (number > options_.most_streams)
+      return fail(errc::in_use,
+                  "opening a tunnel stream: all " + std::to_string(options_.most_streams) + " are in use");
+    RAMFERRY_TRY_ASSIGN(Rings * rings, rings_of(number));
+    replaced = std::exchange(streams_[number],
+                             std::make_unique<Stream>(number, *rings, uplink_, std::move(plain), Dial{}));
+    ++opened_;
+  }
+  return uplink_.send({MessageType::open, number, options_.ring_bytes});
+}
+
+Result<> Session::Impl::accept(const Message& message) {
+  const std::string what = "tunnel stream " + std::to_string(message.stream);
+  if (!dial_) return fail(errc::protocol_mismatch, what + " was opened by the wrong end");
+  if (message.stream == 0 || message.stream > options_.most_streams)
+    return fail(errc::protocol_mismatch, what + " is out of range");
+  if (message.value != options_.ring_bytes)
+    return fail(errc::unsupported, what + " has rings of " + std::to_string(message.value) + " bytes, not " +
+                                       std::to_string(options_.ring_bytes));
+  std::unique_ptr<Stream> replaced;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto taken = streams_.find(message.stream);
+    if (taken != streams_.end() && !taken->second->over())
+      return fail(errc::protocol_mismatch, what + " is open");
+    RAMFERRY_TRY_ASSIGN(Rings * rings, rings_of(message.stream));
+    replaced = std::exchange(streams_[message.stream],
+                             std::make_unique<Stream>(message.stream, *rings, uplink_, nullptr, dial_));
+    ++opened_;
+    RAMFERRY_TRY(streams_[message.stream]->on_opened());  // the opener's ring was exposed before it asked
+  }
+  return uplink_.send({MessageType::opened, message.stream, 0});
+}
+
+Result<> Session::Impl::handle(const Message& message) {
+  if (message.type == MessageType::open) return accept(message);
+  const std::lock_guard lock(mutex_);  // open() may replace a stream that is over
+  const auto found = streams_.find(message.stream);
+  if (found == streams_.end())
+    return fail(errc::protocol_mismatch, "tunnel stream " + std::to_string(message.stream) + " is not open");
+  Stream* const stream = found->second.get();
+  switch (message.type) {
+    case MessageType::opened: return stream->on_opened();
+    case MessageType::data: return stream->on_data(message.value);
+    case MessageType::credit: return stream->on_credit(message.value);
+    case MessageType::end: return stream->on_end();
+    case MessageType::reset: stream->on_reset(); return {};
+    case MessageType::closed: {
+      RAMFERRY_TRY(stream->on_closed());
+      changed_.notify_all();
+      return {};
+    }
+    case MessageType::open: break;
+  }
+  return {};
+}
+
+Result<> Session::Impl::serve() {
+  std::array<std::byte, kMessageBytes> buffer{};
+  while (true) {
+    RAMFERRY_TRY_ASSIGN(const std::size_t got, fabric_->receive(buffer, Deadline::never()));
+    if (got == 0) return {};
+    RAMFERRY_TRY(receive_exactly(*fabric_, std::span(buffer).subspan(got), Deadline::never()));
+    RAMFERRY_TRY_ASSIGN(const Message message, decode(buffer));
+    RAMFERRY_TRY(handle(message));
+  }
+}
+
+Result<> Session::Impl::run() {
+  Result<> served = serve();
+  if (!served) fabric_->cancel();
+  drop_all();
+  const std::lock_guard lock(uplink_.error_mutex);
+  if (!served && served.error().is(errc::cancelled) && uplink_.first_error && !cancelled_)
+    return Failure(*uplink_.first_error);
+  return served;
+}
+
+void Session::Impl::drop_all() {
+  std::map<std::uint32_t, std::unique_ptr<Stream>> streams;
+  {
+    const std::lock_guard lock(mutex_);
+    ended_ = true;
+    streams.swap(streams_);
+    changed_.notify_all();
+  }
+  for (auto& [number, stream] : streams) stream->abort();
+}
+
+Result<> Session::Impl::wait_until_idle(Deadline deadline) {
+  while (true) {
+    {
+      const std::lock_guard lock(mutex_);
+      bool idle = opened_ > 0;
+      for (const auto& [number, stream] : streams_) idle = idle && stream->over();
+      if (idle || ended_) return {};
+    }
+    if (deadline.passed()) return fail(errc::timed_out, "waiting for the tunnel's streams to end");
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, deadline.left(std::chrono::milliseconds(50)));
+  }
+}
+
+void Session::Impl::cancel() noexcept {
+  {
+    const std::lock_guard lock(mutex_);
+    cancelled_ = true;
+  }
+  fabric_->cancel();
+}
+
+Stats Session::Impl::stats() const {
+  const std::lock_guard lock(mutex_);
+  Stats stats{.streams_opened = opened_,
+              .streams_failed = uplink_.failed_streams,
+              .bytes_in = uplink_.bytes_in,
+              .bytes_out = uplink_.bytes_out};
+  for (const auto& [number, stream] : streams_) stats.open_now += stream->over() ? 0 : 1;
+  return stats;
+}
+
+Session::Session(std::unique_ptr<Channel> fabric, Options options, Dial dial, Log& log)
+    : impl_(std::make_unique<Impl>(std::move(fabric), options, std::move(dial), log)) {}
+Session::~Session() = default;
+Result<> Session::open(std::unique_ptr<ByteStream> plain) {
+  return impl_->open(std::move(plain));
+}
+Result<> Session::run() {
+  return impl_->run();
+}
+Result<> Session::wait_until_idle(Deadline deadline) {
+  return impl_->wait_until_idle(deadline);
+}
+Result<> Session::finish(Deadline deadline) {
+  return impl_->finish(deadline);
+}
+void Session::cancel() noexcept {
+  impl_->cancel();
+}
+Stats Session::stats() const {
+  return impl_->stats();
+}
+StreamStats Session::fabric_stats() const noexcept {
+  return impl_->fabric_stats();
+}
+
+}  // namespace ramferry::tunnel
