@@ -51,12 +51,16 @@ void BandwidthMeter::add(std::uint64_t bytes, Nanoseconds sending) noexcept {
   bytes_ += bytes;
   sending_ += sending;
   if (sending_ < kWindow) return;
-  if (bytes_ >= kLeastBytes) last_window_ = static_cast<double>(bytes_) / Seconds(sending_).count();
+  if (bytes_ >= kLeastBytes) {
+    window_before_ = last_window_;
+    last_window_ = static_cast<double>(bytes_) / Seconds(sending_).count();
+  }
   bytes_ = 0;
   sending_ = {};
 }
 
 double BandwidthMeter::bytes_per_second() const noexcept {
+  if (window_before_ > 0) return std::min(last_window_, window_before_);
   if (last_window_ > 0) return last_window_;
   if (bytes_ < kLeastBytes || sending_ <= Nanoseconds::zero()) return 0;
   return static_cast<double>(bytes_) / Seconds(sending_).count();

@@ -120,10 +120,12 @@ Result<Pending> RamSection::Saver::iterate(SectionWriter& out, const Budget& bud
     } else if (!all_opened()) {
       RAMFERRY_TRY(open_chunk());
     } else {
-      if (dirty_.empty()) break;
+      // Nothing is left but what is in flight. Asked again and again, the best that can be done is to wait for it.
+      if (dirty_.empty() && spent != 0) break;
       progress_.pages.deferred += dirty_.pages();
       const auto drained = sink_->drain(budget.until);
       if (!drained && !drained.error().is(errc::timed_out)) return Failure(drained.error());
+      if (dirty_.empty()) break;
     }
   } while (spent < budget.bytes && !budget.until.passed());
   RAMFERRY_TRY(sink_->end(out, SectionPart::part));
@@ -156,8 +158,10 @@ Result<> RamSection::Saver::send_zeros(std::span<const PageRun> runs) {
   return {};
 }
 
-Pending RamSection::Saver::estimate() const noexcept {
-  return {.bytes = (dirty_.pages() + unopened_pages_) * page_bytes(), .finishable = all_opened()};
+Pending RamSection::Saver::estimate() {
+  // What is in flight has to arrive within the downtime too.
+  const std::uint64_t pages = dirty_.pages() + unopened_pages_ + sink_->outstanding().pages();
+  return {.bytes = pages * page_bytes(), .finishable = all_opened()};
 }
 
 Result<Pending> RamSection::Saver::pending(bool exact) {
@@ -184,7 +188,7 @@ Result<> RamSection::Saver::finish(SectionWriter& out) {
 
 void RamSection::Saver::report(Progress& into) const {
   into.bytes_total += progress_.bytes_total;
-  into.bytes_remaining += estimate().bytes;
+  into.bytes_remaining += (dirty_.pages() + unopened_pages_) * page_bytes();
   into.bytes_sent += progress_.bytes_sent;
   into.dirty_pages += progress_.dirty_pages;
   into.page_bytes = progress_.page_bytes;

@@ -45,7 +45,7 @@ class RamSection::Saver {
   Result<> send_zeros(std::span<const PageRun> runs);
   std::uint64_t page_bytes() const noexcept;
   bool all_opened() const noexcept { return next_chunk_ == chunks_.size(); }
-  Pending estimate() const noexcept;
+  Pending estimate();
 
   const RamLayout& layout_;
   std::unique_ptr<PageSink> sink_;

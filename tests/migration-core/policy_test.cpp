@@ -94,7 +94,7 @@ TEST(BandwidthMeter, KnowsNothingUntilEnoughWasMoved) {
   EXPECT_DOUBLE_EQ(meter.bytes_per_second(), 1e7);
 }
 
-TEST(BandwidthMeter, FollowsTheLastWholeWindow) {
+TEST(BandwidthMeter, GivesTheSlowerOfTheLastTwoWholeWindows) {
   BandwidthMeter meter;
   meter.add(100'000'000, 100ms);
   EXPECT_DOUBLE_EQ(meter.bytes_per_second(), 1e9);
@@ -102,6 +102,10 @@ TEST(BandwidthMeter, FollowsTheLastWholeWindow) {
   EXPECT_DOUBLE_EQ(meter.bytes_per_second(), 1e9);
   meter.add(1'000'000, 50ms);
   EXPECT_DOUBLE_EQ(meter.bytes_per_second(), 2e7);
+  meter.add(100'000'000, 100ms);
+  EXPECT_DOUBLE_EQ(meter.bytes_per_second(), 2e7);
+  meter.add(100'000'000, 100ms);
+  EXPECT_DOUBLE_EQ(meter.bytes_per_second(), 1e9);
 }
 
 TEST(BandwidthMeter, IgnoresAWindowThatMovedNextToNothing) {

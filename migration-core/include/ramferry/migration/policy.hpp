@@ -33,8 +33,8 @@ Nanoseconds expected_downtime(const Outlook& outlook) noexcept;
 /// link.
 bool is_converging(std::span<const RoundReport> rounds) noexcept;
 
-/// How fast the link takes bytes while there is something to send: the last whole window, or all so far
-/// before it.
+/// How fast the link takes bytes while there is something to send: the slower of the last two whole windows, or all so
+/// far before there is one.
 class BandwidthMeter {
  public:
   static constexpr Nanoseconds kWindow = std::chrono::milliseconds(100);
@@ -46,7 +46,7 @@ class BandwidthMeter {
  private:
   std::uint64_t bytes_ = 0;
   Nanoseconds sending_{};
-  double last_window_ = 0;
+  double last_window_ = 0, window_before_ = 0;
 };
 
 /// Keeps the bytes sent in each 100 ms window to a hundred milliseconds' worth. What one window overdrew the
