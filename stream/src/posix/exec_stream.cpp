@@ -49,6 +49,7 @@ class CommandWriter final : public ByteStream {
   Result<std::size_t> receive(Bytes, Deadline) override {
     return fail(errc::unsupported, "reading from a command that is written to");
   }
+  bool all_or_nothing() const noexcept override { return true; }
   Result<> finish(Deadline deadline) override {
     RAMFERRY_TRY(input_.finish(deadline));
     return child_.wait(input_.cancel_event(), deadline);

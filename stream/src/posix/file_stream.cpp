@@ -52,6 +52,7 @@ class FileWriter final : public ByteStream {
   Result<std::size_t> receive(Bytes, Deadline) override {
     return fail(errc::unsupported, "reading from file:" + path_ + ", which is being written");
   }
+  bool all_or_nothing() const noexcept override { return true; }
   Result<> finish(Deadline deadline) override {
     RAMFERRY_TRY(with_space_hint(partial_.finish(deadline), path_));
     RAMFERRY_TRY(put_in_place());
