@@ -71,6 +71,9 @@ class MigrationRig {
   /// Over channels that the test makes.
   Outcome migrate(PairTransport::MakePair make);
 
+  /// One end only: the source into `uri`, or the destination out of it.
+  Outcome save(const TransportCatalog& transports, const std::string& uri);
+  Outcome restore(const TransportCatalog& transports, const std::string& uri);
   /// Any thread, while migrate() runs.
   void cancel_destination();
 
@@ -83,6 +86,12 @@ class MigrationRig {
   migration::Observer* observer = nullptr;                       ///< of the source
 
  private:
+  struct Sections;
+  class Hooks;
+  migration::RamOptions source_ram();
+  void run_source(migration::OutgoingMigration& outgoing, const std::string& uri, Outcome& outcome);
+  migration::OutgoingSettings outgoing_settings() const;
+
   Options options_;
   std::atomic<migration::IncomingMigration*> incoming_ = nullptr;
 };
