@@ -237,6 +237,7 @@ TEST_P(ChannelContract, WhatWasReceivedBeforeACutIsCorrect) {
 }
 
 TEST_P(ChannelContract, ADestroyedChannelLeavesAllMemoryAlone) {
+  std::mt19937_64 random(4);
   for (unsigned round = 0; round < traits().breaks; ++round) {
     connect();
     constexpr std::size_t kSize = 8U << 20;  // takes longer to cross than to unmap
@@ -245,6 +246,7 @@ TEST_P(ChannelContract, ADestroyedChannelLeavesAllMemoryAlone) {
     RAMFERRY_ASSERT_OK(destination().expose(kSlot, landing));
     lend(source(), local->bytes(), kSlot, 0);
     RAMFERRY_ASSERT_OK(place_one(source(), 0, local->bytes()));
+    std::this_thread::sleep_for(microseconds(random() % 4000));
     if (round % 2 == 0) {
       destroy_source();
       local.reset();  // unmapped, though nothing was settled

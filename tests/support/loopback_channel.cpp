@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "support/loopback_channel.hpp"
 
+#include "support/memory_set.hpp"
+
 #include <algorithm>
 #include <array>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
-#include <map>
 #include <mutex>
 #include <optional>
 #include <random>
@@ -120,26 +121,6 @@ Operation take_next(Direction& from) {
   from.queue.erase(chosen);
   return next;
 }
-
-/// Stretches of memory; those that touch become one.
-class MemorySet {
- public:
-  void add(ConstBytes bytes) {
-    const std::byte *begin = bytes.data(), *end = begin + bytes.size();
-    auto next = ends_.upper_bound(begin);
-    if (next != ends_.begin() && std::prev(next)->second >= begin) begin = (--next)->first;
-    for (; next != ends_.end() && next->first <= end; next = ends_.erase(next))
-      end = std::max(end, next->second);
-    ends_[begin] = end;
-  }
-  bool contains(ConstBytes bytes) const {
-    const auto next = ends_.upper_bound(bytes.data());
-    return next != ends_.begin() && std::prev(next)->second >= bytes.data() + bytes.size();
-  }
-
- private:
-  std::map<const std::byte*, const std::byte*, std::less<>> ends_;  ///< by where they begin
-};
 
 class LoopbackChannel final : public Channel {
  public:
