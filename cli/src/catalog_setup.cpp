@@ -4,6 +4,7 @@
 
 #include "features.hpp"
 
+#include <ramferry/posix_transport.hpp>
 #include <ramferry/tcp/transport.hpp>
 #if RAMFERRY_WITH_RDMA
 #include <ramferry/rdma/transport.hpp>
@@ -17,6 +18,7 @@ TransportCatalog make_catalog(Log& log) {
 #if RAMFERRY_WITH_RDMA
   catalog.add(make_rdma_transport(log));
 #endif
+  catalog.add(make_posix_transport(log));
   return catalog;
 }
 

@@ -20,6 +20,7 @@
 
 #include <array>
 #include <atomic>
+#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -35,6 +36,12 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
   ~Engine() override {
     stall_.release();
     if (controller_) controller_->shut_down();
+    // Before what its commands use.
+    std::unique_ptr<migration::QmpServer> server;
+    {
+      const std::lock_guard lock(server_mutex_);
+      server = std::move(server_);
+    }
   }
 
   Result<> start() {
@@ -47,9 +54,13 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
                                            .log = log_});
     RAMFERRY_TRY(add_sections());
     add_commands();
-    RAMFERRY_TRY(serve());
+    events_.emplace(controller_->capabilities(),
+                    [this](std::string_view event, const json& data) { emit(event, data); });
+    controller_->observe(*events_);
     controller_->observe(*this);
-    return begin();
+    // The monitor comes last: who reaches it finds the VM as it was asked for.
+    RAMFERRY_TRY(begin());
+    return serve();
   }
 
   int run(StopSignals& signals) {
@@ -143,12 +154,10 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
   }
 
   Result<> serve() {
-    events_.emplace(controller_->capabilities(),
-                    [this](std::string_view event, const json& data) { emit(event, data); });
-    controller_->observe(*events_);
     if (options_.monitor.empty()) return {};
     RAMFERRY_TRY_ASSIGN(const std::string uri, plain_uri(options_.monitor));
     RAMFERRY_TRY_ASSIGN(auto listener, catalog_.listen(uri));
+    const std::lock_guard lock(server_mutex_);
     server_ = std::make_unique<migration::QmpServer>(std::move(listener), table_,
                                                      migration::QmpSettings{.version = version()}, log_);
     return {};
@@ -168,6 +177,7 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
   static migration::QmpVersion version() { return {.package = "ramferry " RAMFERRY_VERSION}; }
 
   void emit(std::string_view event, const json& data) {
+    const std::lock_guard lock(server_mutex_);
     if (server_) server_->emit(event, data);
   }
 
@@ -193,6 +203,7 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
 
   migration::SectionRegistry sections_;
   migration::QmpCommandTable table_;
+  std::mutex server_mutex_;  ///< whoever tells an event may outlive the server
   std::unique_ptr<migration::QmpServer> server_;
   std::optional<migration::QmpEvents> events_;
   std::unique_ptr<vm::ReferenceVm> vm_;

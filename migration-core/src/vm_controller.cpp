@@ -19,9 +19,16 @@ constexpr std::array<std::string_view, 16> kRunStates = {
 constexpr std::int64_t kMostBandwidth = std::numeric_limits<std::int64_t>::max();
 constexpr std::int64_t kMostDowntime = 2'000'000;
 
+/// Behind these a guest lies still: whoever wrote it there may go on with it.
+bool is_stored(const Status& status) {
+  const auto endpoint = Endpoint::parse(status.uri);
+  return endpoint && (endpoint->scheme == "file" || endpoint->scheme == "exec" || endpoint->scheme == "fd");
+}
+
 /// A hand-over whose end this side does not know, or that gave the guest away.
 bool guest_may_be_theirs(const Status& status) {
-  return status.hand_over == HandOver::unknown || (!status.incoming && status.hand_over == HandOver::running);
+  if (status.hand_over == HandOver::unknown) return true;
+  return !status.incoming && status.hand_over == HandOver::running && !is_stored(status);
 }
 
 }  // namespace

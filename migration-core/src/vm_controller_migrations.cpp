@@ -58,9 +58,6 @@ void VmController::Engine::run_outgoing(const std::string& uri) {
       if (const auto resumed = resume(); !resumed)
         parts_.log.error("the guest does not run again: " + resumed.error().message());
     }
-    parts_.log.error("migration to " + uri + " failed: " + result.error().message());
-  } else {
-    parts_.log.error("migration to " + uri + ": " + result.error().message());
   }
   busy_ = false;
 }
@@ -123,7 +120,6 @@ void VmController::Engine::run_incoming(const std::string& uri) {
   if (!result) {
     const std::lock_guard guest(guest_);
     if (result.error().is(errc::outcome_unknown)) enter(RunState::paused);
-    parts_.log.error("incoming migration: " + result.error().message());
   }
   busy_ = false;
   for (VmObserver* observer : observers_) observer->on_incoming_end(result);
