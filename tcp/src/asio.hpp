@@ -2,6 +2,11 @@
 // Boost.Asio, included in one place: 1.74 needs <utility> before it, and its errors become ours here.
 #pragma once
 
+#ifdef __SANITIZE_THREAD__
+// ThreadSanitizer does not know fences. Each of our contexts is run by one thread at a time.
+#define BOOST_ASIO_DISABLE_FENCED_BLOCK 1
+#endif
+
 #include <utility>
 //
 #include <ramferry/deadline.hpp>

@@ -102,7 +102,6 @@ bool LaneWriter::push_status() {
     Counters::add(counters_.system_calls, 1);
     if (sent < 0 && errno != EAGAIN && errno != EINTR) return true;  // broken: the receiving side says why
     if (sent > 0) {
-      busy_.store(true, std::memory_order_relaxed);
       Counters::add(counters_.wire_bytes_sent, static_cast<std::uint64_t>(sent));
       status_left_ -= static_cast<std::size_t>(sent);
     }

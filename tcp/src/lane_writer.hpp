@@ -56,7 +56,7 @@ class LaneWriter {
   /// Any thread. The last frame of all, if the lane can be had before the deadline; does not wait for room.
   void write_at_last(ConstBytes frame, Deadline deadline) noexcept;
 
-  /// Whether anything was written since the last call.
+  /// Whether frames other than a status were written since the last call: then no heartbeat is needed.
   bool was_busy() noexcept { return busy_.exchange(false, std::memory_order_relaxed); }
 
  private:
