@@ -213,7 +213,7 @@ Result<Connected> VerbsDomain::await_answer(std::unique_ptr<QueuePair> queue, co
     const auto* bytes = static_cast<const std::byte*>(given.private_data);
     std::vector<std::byte> answer(bytes, bytes + (bytes == nullptr ? 0 : given.private_data_len));
     if (event->event == RDMA_CM_EVENT_ESTABLISHED) return Connected{std::move(queue), std::move(answer)};
-    if (event->event == RDMA_CM_EVENT_REJECTED && !answer.empty())
+    if (event->event == RDMA_CM_EVENT_REJECTED && event->status == kRefusedByProgram)
       return Connected{nullptr, std::move(answer)};
     if (event->event == RDMA_CM_EVENT_REJECTED)
       return fail(FabricErrc::rejected, doing, "start the destination first, and check the port");
