@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT
+#include "hello.hpp"
+
+#include "options.hpp"
+
+#include <algorithm>
+#include <string>
+
+namespace ramferry::rdma {
+namespace {
+
+constexpr std::uint32_t kQemuVersion = 1;
+constexpr std::uint32_t kQemuPinAll = 1;
+constexpr std::uint32_t kMagic = 0x52465259;  // "RFRY"
+constexpr std::uint8_t kVersion = 1;
+constexpr std::uint32_t kKnownFeatures = 0;  // required ones
+
+/// Past QEMU's eight bytes and our magic; `who` for the error.
+Result<WireReader> open(ConstBytes bytes, bool& pin_all, const std::string& who) {
+  WireReader reader(bytes);
+  const std::uint32_t qemu_version = reader.u32();
+  pin_all = (reader.u32() & kQemuPinAll) != 0;
+  const std::uint32_t magic = reader.u32();
+  const std::uint8_t version = reader.u8();
+  if (reader.ok() && magic == kMagic) {
+    if (version != kVersion)
+      return fail(errc::unsupported,
+                  "reading the " + who + ": version " + std::to_string(version) + " of the protocol",
+                  "use the same version of ramferry at both ends");
+    return reader;
+  }
+  if (bytes.size() >= 8 && qemu_version == kQemuVersion && magic == 0)
+    return fail(errc::unsupported, "reading the " + who + ": it speaks QEMU's own RDMA protocol");
+  return fail(errc::protocol_mismatch, "reading the " + who);
+}
+
+void put_opening(WireWriter& writer, bool pin_all) {
+  writer.u32(kQemuVersion).u32(pin_all ? kQemuPinAll : 0).u32(kMagic).u8(kVersion);
+}
+
+}  // namespace
+
+std::vector<std::byte> encode(const Hello& hello) {
+  std::vector<std::byte> bytes;
+  WireWriter writer(bytes);
+  put_opening(writer, hello.pin_all);
+  writer.u8(static_cast<std::uint8_t>(hello.kind)).u8(hello.lanes).u8(hello.lane).raw(hello.session.value);
+  writer.u64(hello.token).u32(kKnownFeatures).u32(hello.peer_timeout_ms).u16(hello.receives);
+  writer.zeros(kMostHelloBytes - bytes.size());
+  return bytes;
+}
+
+std::vector<std::byte> encode(const Answer& answer) {
+  std::vector<std::byte> bytes;
+  WireWriter writer(bytes);
+  put_opening(writer, false);
+  writer.u8(static_cast<std::uint8_t>(answer.verdict)).u16(0).u64(answer.token).u32(kKnownFeatures);
+  writer.u32(answer.peer_timeout_ms).u16(answer.receives);
+  writer.zeros(kMostHelloBytes - bytes.size());
+  return bytes;
+}
+
+Result<Hello> decode_hello(ConstBytes bytes) {
+  Hello hello;
+  const std::string who = "source's hello";
+  RAMFERRY_TRY_ASSIGN(WireReader reader, open(bytes, hello.pin_all, who));
+  hello.kind = static_cast<Hello::Kind>(reader.u8());
+  hello.lanes = reader.u8();
+  hello.lane = reader.u8();
+  const ConstBytes session = reader.raw(hello.session.value.size());
+  std::copy(session.begin(), session.end(), hello.session.value.begin());
+  hello.token = reader.u64();
+  const std::uint32_t required = reader.u32();
+  hello.peer_timeout_ms = reader.u32();
+  hello.receives = reader.u16();
+  RAMFERRY_TRY(reader.finish_prefix("the " + who));
+  if ((required & ~kKnownFeatures) != 0)
+    return fail(errc::unsupported, "reading the " + who + ": it requires features that are unknown here",
+                "use the same version of ramferry at both ends");
+  const bool kind_known = hello.kind == Hello::Kind::control || hello.kind == Hello::Kind::lane;
+  if (!kind_known || hello.lanes == 0 || hello.lanes > kMostLanes || hello.lane >= hello.lanes ||
+      hello.receives < 8 || hello.peer_timeout_ms == 0 || hello.session.is_nil())
+    return fail(errc::protocol_mismatch, "reading the " + who + ": a field is out of range");
+  return hello;
+}
+
+Result<Answer> decode_answer(ConstBytes bytes) {
+  Answer answer;
+  const std::string who = "destination's answer";
+  bool unused = false;
+  RAMFERRY_TRY_ASSIGN(WireReader reader, open(bytes, unused, who));
+  answer.verdict = static_cast<Answer::Verdict>(reader.u8());
+  static_cast<void>(reader.u16());
+  answer.token = reader.u64();
+  const std::uint32_t required = reader.u32();
+  answer.peer_timeout_ms = reader.u32();
+  answer.receives = reader.u16();
+  RAMFERRY_TRY(reader.finish_prefix("the " + who));
+  switch (answer.verdict) {
+    case Answer::Verdict::accepted: break;
+    case Answer::Verdict::unknown_session:
+      return fail(errc::peer_failed, "connecting: the destination does not know this session");
+    case Answer::Verdict::overloaded: return fail(errc::in_use, "connecting: the destination is busy");
+    case Answer::Verdict::unsupported:
+      return fail(errc::unsupported, "connecting: the destination does not support what we require",
+                  "use the same version of ramferry at both ends");
+    default: return fail(errc::peer_failed, "connecting: the destination refused");
+  }
+  if ((required & ~kKnownFeatures) != 0)
+    return fail(errc::unsupported, "reading the " + who + ": it requires features that are unknown here",
+                "use the same version of ramferry at both ends");
+  if (answer.receives < 8 || answer.peer_timeout_ms == 0)
+    return fail(errc::protocol_mismatch, "reading the " + who + ": a field is out of range");
+  return answer;
+}
+
+}  // namespace ramferry::rdma

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: MIT
+#include "inbound.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace ramferry::rdma {
+namespace {
+
+constexpr std::uint64_t kPage = 4096;
+
+}  // namespace
+
+Inbound::Inbound(Core& core, ControlLink& control, std::uint32_t lanes,
+                 std::function<void()> start_workers) noexcept
+    : core_(core),
+      control_(control),
+      lanes_(lanes),
+      start_workers_(std::move(start_workers)),
+      exposure_(core.plan),
+      ledger_(lanes, kMostUnsettled) {}
+
+Result<> Inbound::prepare_lanes(const std::function<std::uint64_t(std::uint32_t)>& first_id) {
+  fence_memory_.resize(lanes_ * kReceives * kLaneFenceBytes);
+  RAMFERRY_TRY_ASSIGN(fence_region_, core_.pin(fence_memory_, Rights::receive_into));
+  for (std::uint32_t lane = 0; lane < lanes_; ++lane) first_ids_.push_back(first_id(lane));
+  return {};
+}
+
+Receive Inbound::receive(std::uint32_t lane, std::size_t buffer) const {
+  const Bytes into =
+      fence_region_->memory().subspan((lane * kReceives + buffer) * kLaneFenceBytes, kLaneFenceBytes);
+  return {into.data(), kLaneFenceBytes, fence_region_->local_key(), first_ids_[lane] + buffer};
+}
+
+std::vector<Receive> Inbound::receives(std::uint32_t lane) const {
+  std::vector<Receive> all;
+  for (std::size_t buffer = 0; buffer < kReceives; ++buffer) all.push_back(receive(lane, buffer));
+  return all;
+}
+
+Result<> Inbound::expose(SlotId slot, Landing& landing) {
+  const Lock lock(core_.mutex);
+  RAMFERRY_TRY(core_.check("exposing memory"));
+  return exposure_.slots().add(slot, landing);
+}
+
+Result<> Inbound::on_message(const WantMessage& message) {
+  RAMFERRY_TRY_ASSIGN(const auto not_memory, exposure_.on_want(message));
+  for (const ByMessage& each : not_memory) control_.post(each);
+  start_workers_();
+  ask_back();
+  core_.work.notify_all();
+  return {};
+}
+
+void Inbound::ask_back() {
+  if (const std::uint64_t bytes = exposure_.reclaim(); bytes > 0) control_.post(Reclaim{bytes});
+}
+
+Result<> Inbound::on_message(Lock& lock, const ReleaseMessage& message) {
+  std::vector<std::unique_ptr<PinnedRegion>> released;
+  std::uint64_t bytes = 0;
+  for (const Release& each : message.releases) {
+    RAMFERRY_TRY_ASSIGN(auto region, exposure_.on_release(each));
+    if (!region) continue;
+    bytes += region->memory().size();
+    released.push_back(std::move(region));
+  }
+  lock.unlock();
+  released.clear();
+  lock.lock();
+  exposure_.deregistered(bytes);
+  ask_back();
+  core_.work.notify_all();
+  return {};
+}
+
+bool Inbound::work(Lock& lock) {
+  const auto piece = exposure_.take_work();
+  if (!piece) return false;
+  lock.unlock();
+  // The peer counts from the first byte's place in its page: that much must agree, and says nothing about
+  // where it is.
+  const std::uint64_t base = reinterpret_cast<std::uintptr_t>(piece->memory.data()) % kPage;
+  piece->landing->note_written(piece->offset, piece->memory.size());
+  auto region = core_.pin(piece->memory, Rights::remote_write, base);
+  lock.lock();
+  if (region) {
+    control_.post(GrantMessage{{exposure_.publish(*piece, base, std::move(*region))}});
+  } else {
+    const bool less = exposure_.refused(*piece) && core_.options.pin == Pin::demand &&
+                      region.error().is(errc::memory_lock_limit);
+    if (!less) core_.fail_with(std::move(region).error());
+  }
+  ask_back();
+  core_.changed.notify_all();
+  return true;
+}
+
+Result<> Inbound::on_message(const BytesMessage& message, std::uint64_t /*data_bytes*/) {
+  if (bytes_.has_ended()) return fail(errc::protocol_mismatch, "taking in bytes after their end");
+  bytes_.push(message.bytes);
+  core_.arrived.notify_all();
+  return {};
+}
+
+void Inbound::on_finish() {
+  bytes_.end();
+  core_.arrived.notify_all();
+}
+
+void Inbound::enqueue(Item item) {
+  items_.push_back(std::move(item));
+  start_workers_();
+  core_.work.notify_all();
+}
+
+Result<> Inbound::on_message(ZeroMessage message, std::uint64_t data_bytes) {
+  for (const ZeroRun& run : message.runs)
+    RAMFERRY_TRY(exposure_.slots().find(run.slot, run.offset, run.length));
+  enqueue({std::move(message), data_bytes});
+  return {};
+}
+
+Result<> Inbound::on_message(const StoreMessage& message, std::uint64_t data_bytes) {
+  RAMFERRY_TRY(exposure_.slots().find(message.slot, message.offset, message.length));
+  const bool raw = message.encoding == kRawEncoding;
+  if (raw && (message.more || message.bytes.size() != message.length))
+    return fail(errc::protocol_mismatch, "taking in a placement: its length is not that of its bytes");
+  if (partial_.size() + message.bytes.size() > kMostEncodedBytes)
+    return fail(errc::protocol_mismatch, "taking in an encoded placement: it is too long");
+  partial_.insert(partial_.end(), message.bytes.begin(), message.bytes.end());
+  if (message.more) {
+    // The rest may not fit before this was taken out of the buffer.
+    control_.consumed(data_bytes);
+    return {};
+  }
+  Stored stored{message, std::exchange(partial_, {})};
+  stored.head.bytes = {};
+  enqueue({std::move(stored), data_bytes});
+  return {};
+}
+
+Result<> Inbound::on_message(const FenceMessage& message) {
+  RAMFERRY_TRY(ledger_.on_control(message));
+  bytes_.hold_for(message.epoch);
+  if (!items_.empty() || applying_)
+    enqueue({Mark{message.epoch}, 0});
+  else
+    ledger_.on_applied(message.epoch);
+  return advance();
+}
+
+Result<> Inbound::on_lane(std::uint32_t lane, std::size_t buffer, std::uint32_t bytes) {
+  core_.counters.wire_bytes_received.add(bytes);
+  const Receive where = receive(lane, buffer);
+  RAMFERRY_TRY_ASSIGN(const LaneFence fence, decode_lane_fence(ConstBytes(
+                                                 where.into, std::min<std::size_t>(bytes, kLaneFenceBytes))));
+  RAMFERRY_TRY(ledger_.on_lane(lane, fence));
+  return advance();
+}
+
+Result<> Inbound::advance() {
+  RAMFERRY_TRY_ASSIGN(const FenceLedger::Completed done, ledger_.take_completed());
+  if (done.newest == 0) return {};
+  core_.counters.placed_bytes_received.add(done.bytes);
+  core_.counters.wire_bytes_received.add(done.bytes);
+  bytes_.completed(done.newest);
+  control_.post(Settled{done.newest});
+  core_.arrived.notify_all();
+  return {};
+}
+
+bool Inbound::apply(Lock& lock) {
+  if (items_.empty() || applying_ || core_.failure) return false;
+  const Item item = std::move(items_.front());
+  items_.pop_front();
+  applying_ = true;
+  lock.unlock();
+  auto applied = apply_item(item);
+  lock.lock();
+  applying_ = false;
+  if (item.data_bytes > 0) control_.consumed(item.data_bytes);
+  if (const Mark* mark = std::get_if<Mark>(&item.what)) {
+    ledger_.on_applied(mark->epoch);
+    applied = advance();
+  }
+  if (!applied) core_.fail_with(std::move(applied).error());
+  core_.changed.notify_all();
+  return true;
+}
+
+Result<> Inbound::apply_item(const Item& item) {
+  if (const auto* zero = std::get_if<ZeroMessage>(&item.what)) {
+    for (const ZeroRun& run : zero->runs) {
+      // Looked up again: the slots may have been revoked since it came.
+      RAMFERRY_TRY_ASSIGN(Landing * landing, exposure_.slots().find(run.slot, run.offset, run.length));
+      RAMFERRY_TRY(landing->zero(run.offset, run.length));
+      core_.counters.zero_bytes_received.add(run.length);
+    }
+  }
+  if (const auto* stored = std::get_if<Stored>(&item.what)) {
+    const StoreMessage& head = stored->head;
+    RAMFERRY_TRY_ASSIGN(Landing * landing, exposure_.slots().find(head.slot, head.offset, head.length));
+    RAMFERRY_TRY(landing->store(head.offset, head.length, head.encoding, stored->bytes));
+    core_.counters.placed_bytes_received.add(head.length);
+    core_.counters.copied_bytes.add(stored->bytes.size());
+  }
+  return {};
+}
+
+}  // namespace ramferry::rdma

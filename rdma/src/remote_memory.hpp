@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+// What the peer has granted: which parts of its slots may be written, under which keys.
+//
+// With the channel's lock held.
+#pragma once
+
+#include "lane.hpp"
+#include "message.hpp"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <vector>
+
+namespace ramferry::rdma {
+
+struct RemoteWindow : Flight {
+  std::uint64_t offset = 0, length = 0, base = 0;
+  std::uint32_t key = 0;
+};
+
+class RemoteMemory {
+ public:
+  /// The window that `offset` lies in, or null.
+  RemoteWindow* find(SlotId slot, std::uint64_t offset) noexcept;
+  /// The slot is not memory: place by message.
+  bool is_by_message(SlotId slot) const noexcept;
+  /// Of the whole slot, once the peer has granted anything of it.
+  std::optional<std::uint64_t> size(SlotId slot) const noexcept;
+
+  /// What of [offset, offset + length) is neither granted nor asked for already; it counts as asked for now.
+  std::vector<Want> want(SlotId slot, std::uint64_t offset, std::uint64_t length, std::uint64_t reach);
+
+  /// errc::protocol_mismatch for what was not asked for.
+  Result<> on_grant(const Grant& grant);
+  void on_by_message(const ByMessage& message);
+  /// The peer wants this much back.
+  void on_reclaim(std::uint64_t bytes) noexcept { owed_ = std::max(owed_, bytes); }
+
+  /// Windows to give back towards what the peer wants: idle ones, used longest ago first. They are forgotten
+  /// here.
+  std::vector<Release> give_back();
+  /// The window around `offset` is waited for: it is not given back before the next call.
+  void keep(SlotId slot, std::uint64_t offset) noexcept {
+    kept_slot_ = slot;
+    kept_offset_ = offset;
+  }
+  void touch(RemoteWindow& window) noexcept { window.last_use = ++uses_; }
+
+ private:
+  struct Asked {
+    std::uint64_t end = 0;       // may be granted up to here
+    std::uint64_t need_end = 0;  // will be granted up to here
+  };
+  struct Slot {
+    bool by_message = false;
+    std::optional<std::uint64_t> size;
+    std::map<std::uint64_t, RemoteWindow> windows;  // by offset
+    std::map<std::uint64_t, Asked> asked;           // by offset; disjoint among themselves and with windows
+  };
+  std::map<SlotId, Slot> slots_;
+  std::uint64_t owed_ = 0, uses_ = 0;
+  std::optional<SlotId> kept_slot_;
+  std::uint64_t kept_offset_ = 0;
+};
+
+}  // namespace ramferry::rdma

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+#include "transport_parts.hpp"
+#include "verbs_fabric.hpp"
+
+#include <ramferry/rdma/transport.hpp>
+
+#include <array>
+#include <utility>
+
+namespace ramferry::rdma {
+namespace {
+
+constexpr std::array<std::string_view, 1> kSchemes{"rdma"};
+
+Result<> need_native(const Options& options, const Endpoint& endpoint) {
+  if (options.dialect != Dialect::qemu) return {};
+  return fail(errc::unsupported,
+              "using " + endpoint.to_string() + ": QEMU's own RDMA protocol is not spoken here",
+              "use tcp: or unix: with dialect=qemu");
+}
+
+class RdmaTransport final : public Transport {
+ public:
+  RdmaTransport(Log& log, std::unique_ptr<Fabric> fabric) : log_(log), fabric_(std::move(fabric)) {}
+
+  std::span<const std::string_view> schemes() const noexcept override { return kSchemes; }
+  std::span<const OptionSpec> options() const noexcept override { return option_specs(); }
+  Result<> probe() const override { return fabric_->probe(); }
+
+  Result<Link> connect(const Endpoint& to, SessionId session, Deadline deadline) override {
+    RAMFERRY_TRY_ASSIGN(const Options options, parse_options(to));
+    RAMFERRY_TRY(need_native(options, to));
+    RAMFERRY_TRY_ASSIGN(auto channel, connect_channel(log_, *fabric_, to, options, session, deadline));
+    return Link(std::move(channel));
+  }
+
+  Result<std::unique_ptr<Listener>> listen(const Endpoint& at) override {
+    RAMFERRY_TRY_ASSIGN(const Options options, parse_options(at));
+    RAMFERRY_TRY(need_native(options, at));
+    RAMFERRY_TRY_ASSIGN(auto acceptor, fabric_->listen({at.host, at.port}, options.link));
+    return make_listener(log_, std::move(acceptor), at, options);
+  }
+
+ private:
+  Log& log_;
+  std::unique_ptr<Fabric> fabric_;
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> make_transport_over(Log& log, std::unique_ptr<Fabric> fabric) {
+  return std::make_unique<RdmaTransport>(log, std::move(fabric));
+}
+
+}  // namespace ramferry::rdma
+
+namespace ramferry {
+
+std::unique_ptr<Transport> make_rdma_transport(Log& log) {
+  return rdma::make_transport_over(log, rdma::make_verbs_fabric());
+}
+
+}  // namespace ramferry
