@@ -95,6 +95,7 @@ void add_vm_command(CLI::App& app, Action& action) {
   command->add_option("--backing", options->backing, "What is behind the memory")
       ->check(CLI::IsMember({"anonymous", "memfd"}))
       ->capture_default_str();
+  command->add_flag("--prefault", process.vm.prefault, "Allocate all memory first, for measurements");
   command->add_option("--tracker", options->tracker, "How dirty pages are found")
       ->check(CLI::IsMember({"automatic", "pagemap-scan", "userfaultfd"}))
       ->capture_default_str();

@@ -60,6 +60,15 @@ Result<GuestMemory> GuestMemory::make(const std::vector<BlockSpec>& blocks,
   return memory;
 }
 
+Result<> GuestMemory::prefault() {
+  for (const Mapping& mapping : mappings_)
+    if (madvise(mapping.memory.data(), mapping.memory.size(), MADV_POPULATE_WRITE) != 0)
+      return fail_errno(errno,
+                        "allocating " + format_size(mapping.memory.size()) + " of guest memory at once",
+                        "it needs Linux 5.14 and that much free memory; leave --prefault away");
+  return {};
+}
+
 GuestMemory::~GuestMemory() {
   for (const Mapping& mapping : mappings_) munmap(mapping.memory.data(), mapping.memory.size());
 }

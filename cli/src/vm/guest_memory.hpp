@@ -29,6 +29,10 @@ class GuestMemory {
   GuestMemory& operator=(GuestMemory&&) = delete;
   ~GuestMemory();
 
+  /// Has the kernel allocate every page, still all zeros, so that first touches are not part of what is
+  /// measured. From then on touched() says nothing about writers.
+  Result<> prefault();
+
   const migration::RamLayout& layout() const noexcept { return layout_; }
   /// One page of a block.
   Bytes page(std::uint32_t block, std::uint64_t index) const noexcept {

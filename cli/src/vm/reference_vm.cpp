@@ -26,6 +26,9 @@ Result<Fault> parse_fault(std::string_view text) {
 Result<std::unique_ptr<ReferenceVm>> ReferenceVm::make(const VmSpec& spec, Log& log) {
   RAMFERRY_TRY_ASSIGN(GuestMemory memory,
                       GuestMemory::make({{"ram", spec.ram_bytes}, {"vga", kSecondBlockBytes}}, spec.backing));
+  if (spec.prefault) {
+    RAMFERRY_TRY(memory.prefault());
+  }
   std::unique_ptr<ReferenceVm> vm(new ReferenceVm(std::move(memory), spec, log));
   RAMFERRY_TRY(fill_memory(vm->memory_, vm->table_, spec.fill));
   return vm;

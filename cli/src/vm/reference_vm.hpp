@@ -31,6 +31,7 @@ namespace ramferry::vm {
 struct VmSpec {
   std::uint64_t ram_bytes = std::uint64_t{1} << 30;
   migration::Backing::Kind backing = migration::Backing::Kind::anonymous;
+  bool prefault = false;  ///< allocate all memory now, for measurements
   FillSpec fill{};
   WorkloadSpec workload{};
 };
