@@ -12,8 +12,7 @@
 namespace ramferry {
 namespace {
 
-constexpr std::string_view kExamples =
-    "e.g. tcp:host:port, rdma:host:port, unix:/path, file:/path, exec:command or fd:N";
+constexpr std::string_view kExamples = "e.g. tcp:host:port, unix:/path, file:/path, exec:command or fd:N";
 
 bool is_letter(char c) noexcept {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
@@ -32,7 +31,7 @@ Failure bad_address(std::string_view uri, std::string_view why, std::string advi
 }
 
 bool has_host_and_port(std::string_view scheme) noexcept {
-  return scheme == "tcp" || scheme == "rdma";
+  return std::find(kHostPortSchemes.begin(), kHostPortSchemes.end(), scheme) != kHostPortSchemes.end();
 }
 
 /// All of `text` as a decimal number; nothing for signs, blanks, other bases or more than 64 bits.
@@ -234,7 +233,7 @@ std::string Endpoint::to_string() const {
   }
   char before = '?';
   for (const auto& [name, value] : options) {
-    uri += before + name + "=" + value;
+    uri.append(1, before).append(name).append(1, '=').append(value);
     before = '&';
   }
   return uri;
@@ -315,7 +314,10 @@ std::string format_size(std::uint64_t bytes) {
   if (bytes < 1024) return std::to_string(bytes) + " B";
   double scaled = static_cast<double>(bytes) / 1024;
   std::size_t unit = 0;
-  for (; scaled >= 1023.95; scaled /= 1024) ++unit;  // what would print as 1024.0 belongs to the next unit
+  while (scaled >= 1023.95) {  // what would print as 1024.0 belongs to the next unit
+    scaled /= 1024;
+    ++unit;
+  }
   const auto tenths = std::llround(scaled * 10);
   const std::string fraction = tenths % 10 == 0 ? "" : "." + std::to_string(tenths % 10);
   return std::to_string(tenths / 10) + fraction + std::string(kUnits[unit]);

@@ -13,6 +13,7 @@
 
 #include <ramferry/error.hpp>
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -21,6 +22,9 @@
 #include <string_view>
 
 namespace ramferry {
+
+/// What follows these is a host and a port.
+inline constexpr std::array<std::string_view, 2> kHostPortSchemes = {"tcp", "rdma"};
 
 struct Endpoint {
   std::string scheme;
