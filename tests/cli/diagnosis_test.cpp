@@ -87,6 +87,16 @@ TEST(Diagnosis, NeedsSocketsAndOneTrackerOnly) {
   EXPECT_FALSE(diagnosed(catalog(kBad, kGood)).works());
 }
 
+TEST(Diagnosis, TellsAnyFromAll) {
+  using Need = CheckGroup::Need;
+  const Check note{"clock", Verdict::note, "", ""};
+  EXPECT_TRUE(CheckGroup({"", {kBad, kGood}, Need::any}).works());
+  EXPECT_FALSE(CheckGroup({"", {kBad, note}, Need::any}).works());
+  EXPECT_FALSE(CheckGroup({"", {kBad, kGood}, Need::all}).works());
+  EXPECT_TRUE(CheckGroup({"", {note, kGood}, Need::all}).works());
+  EXPECT_TRUE(CheckGroup({"", {kBad}, Need::nothing}).works());
+}
+
 TEST(Diagnosis, NeedsTheTransportOfAUri) {
   EXPECT_TRUE(diagnosed(catalog(kBad, kGood), "rdma:10.0.0.7:4444").works());
   const Diagnosis broken = diagnosed(catalog(kGood, kBad), "rdma:10.0.0.7:4444?lanes=4");

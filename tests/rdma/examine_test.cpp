@@ -203,6 +203,7 @@ TEST_F(Examine, FindsAnInterfaceWithoutADefaultRoute) {
 TEST_F(Examine, SaysWhenTheKernelHasNoSoftRoce) {
   no_device();
   root_.remove("/sys/module/rdma_rxe");
+  root_.write("/lib/modules/6.1.0-44-amd64/modules.dep", "kernel/x/not_rdma_rxe.ko.xz: a\n");
   EXPECT_THAT(check("device").fix,
               AllOf(HasSubstr("`modinfo rdma_rxe` finds none"), HasSubstr("./dev soft-roce")));
   EXPECT_THAT(check("kernel modules").value, HasSubstr("has no rdma_rxe"));
