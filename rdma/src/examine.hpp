@@ -5,6 +5,8 @@
 // DeviceReports: so every finding can be tested without a device. Only examine_way() touches the network.
 #pragma once
 
+#include "options.hpp"
+
 #include <ramferry/check.hpp>
 #include <ramferry/deadline.hpp>
 #include <ramferry/endpoint.hpp>
@@ -31,18 +33,15 @@ struct DeviceReport {
 };
 std::vector<DeviceReport> ask_devices();
 
-/// How an endpoint asks for memory to be registered. Without an endpoint: everything, as by default.
-enum class PinMode : std::uint8_t { all, demand };
-
 Check examine_modules(const SystemFiles& files);
 std::vector<Check> examine_devices(const SystemFiles& files, std::span<const DeviceReport> reports);
-std::vector<Check> examine_pinning(const SystemFiles& files, PinMode mode);
+std::vector<Check> examine_pinning(const SystemFiles& files, Pin pin);
 /// All of these.
-std::vector<Check> examine_machine(const SystemFiles& files, std::span<const DeviceReport> reports,
-                                   PinMode mode);
+std::vector<Check> examine_machine(const SystemFiles& files, std::span<const DeviceReport> reports, Pin pin);
 
 /// Resolve, route and connect; or, for an endpoint without a host, whether it can be listened on.
-std::vector<Check> examine_way(const SystemFiles& files, const Endpoint& to, Deadline deadline);
+std::vector<Check> examine_way(const SystemFiles& files, const Endpoint& to, const Options& options,
+                               Deadline deadline);
 
 /// What Transport::examine() returns for rdma:.
 std::vector<Check> examine(const SystemFiles& files, const Endpoint* to);

@@ -16,7 +16,7 @@ std::string size_or_unlimited(std::uint64_t bytes) {
   return bytes == kUnlimited ? "unlimited" : format_size(bytes);
 }
 
-Check check_lock_limit(const SystemFiles& files, PinMode mode) {
+Check check_lock_limit(const SystemFiles& files, Pin pin) {
   const std::string name = "memory lock limit";
   const LockLimit limit = lock_limit(files);
   const std::string limits =
@@ -27,7 +27,7 @@ Check check_lock_limit(const SystemFiles& files, PinMode mode) {
       (limit.hard == kUnlimited ? std::string("ulimit -l unlimited")
                                 : std::string("prlimit --pid $$ --memlock=unlimited:unlimited (as root)")) +
       ", then start the VM from that shell; for a service: LimitMEMLOCK=infinity in its unit";
-  if (mode == PinMode::demand)
+  if (pin == Pin::demand)
     return {name, Verdict::note, limits + ", no CAP_IPC_LOCK: pin=demand stays below it, pin=all would not",
             fix};
   const bool small = limit.soft < kSmallGuest;
@@ -66,17 +66,16 @@ std::vector<Check> check_group_objects(const SystemFiles& files) {
 
 }  // namespace
 
-std::vector<Check> examine_pinning(const SystemFiles& files, PinMode mode) {
-  std::vector<Check> checks = {check_lock_limit(files, mode), check_group_limit(files)};
+std::vector<Check> examine_pinning(const SystemFiles& files, Pin pin) {
+  std::vector<Check> checks = {check_lock_limit(files, pin), check_group_limit(files)};
   for (Check& each : check_group_objects(files)) checks.push_back(std::move(each));
   return checks;
 }
 
-std::vector<Check> examine_machine(const SystemFiles& files, std::span<const DeviceReport> reports,
-                                   PinMode mode) {
+std::vector<Check> examine_machine(const SystemFiles& files, std::span<const DeviceReport> reports, Pin pin) {
   std::vector<Check> checks = {examine_modules(files)};
   for (Check& each : examine_devices(files, reports)) checks.push_back(std::move(each));
-  for (Check& each : examine_pinning(files, mode)) checks.push_back(std::move(each));
+  for (Check& each : examine_pinning(files, pin)) checks.push_back(std::move(each));
   return checks;
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The way to a peer: its name, the device and GID that lead there, the path, and whether somebody answers.
 #include "examine.hpp"
+#include "hello.hpp"
+#include "transport_parts.hpp"
 #include "verbs_check.hpp"
 #include "verbs_cm.hpp"
 
@@ -20,6 +22,14 @@ using std::chrono::seconds;
 constexpr std::array<std::uint8_t, 8> kNoDialect{};
 // Reasons in a CM REJ message (InfiniBand specification, volume 1, 12.6.7.2).
 constexpr int kNoSuchService = 8, kRefusedByProgram = 28;
+
+/// What all steps need to know.
+struct Way {
+  const SystemFiles& files;
+  const Endpoint& to;
+  const Options& options;
+  Deadline deadline;
+};
 
 Check failed(std::string name, const Error& error, std::string fix) {
   return {std::move(name), Verdict::no, Error{error.code, error.doing, {}}.message(), std::move(fix)};
@@ -53,21 +63,33 @@ std::string describe_path(rdma_cm_id* id) {
   return "path MTU " + std::to_string(128U << mtu) + " bytes";
 }
 
-Check judge_rejection(std::string name, const Endpoint& to, int reason) {
-  if (reason == kRefusedByProgram)
-    return {std::move(name), Verdict::yes, "somebody listens, and refused this trial as it should", {}};
-  if (reason == kNoSuchService)
+/// Whether a refusal comes with an answer of ours.
+bool is_from_ramferry(const rdma_conn_param& refusal) {
+  const auto* bytes = static_cast<const std::byte*>(refusal.private_data);
+  if (bytes == nullptr) return false;
+  const auto answer = decode_answer({bytes, refusal.private_data_len});
+  return !answer && (answer.error().is(errc::peer_failed) || answer.error().is(errc::in_use));
+}
+
+Check judge_rejection(std::string name, const Endpoint& to, const rdma_cm_event& event) {
+  if (event.status == kRefusedByProgram)
+    return {std::move(name),
+            Verdict::yes,
+            is_from_ramferry(event.param.conn) ? "a ramferry listens, and refused this trial as it should"
+                                               : "somebody listens, and refused this trial",
+            {}};
+  if (event.status == kNoSuchService)
     return {std::move(name), Verdict::no,
             "the host answers, and nobody listens on port " + std::to_string(to.port),
             "start the destination first: ramferry vm --name vm1 --qmp unix:/tmp/vm1.qmp --incoming " +
-                to.to_string()};
-  return {std::move(name), Verdict::no, "the host refuses, reason " + std::to_string(reason),
+                to.to_string() + " (with the source's --ram)"};
+  return {std::move(name), Verdict::no, "the host refuses, reason " + std::to_string(event.status),
           "look at the kernel log there: dmesg | grep -i rdma"};
 }
 
 Check judge_answer(std::string name, const Endpoint& to, const rdma_cm_event& event) {
   switch (event.event) {
-    case RDMA_CM_EVENT_REJECTED: return judge_rejection(std::move(name), to, event.status);
+    case RDMA_CM_EVENT_REJECTED: return judge_rejection(std::move(name), to, event);
     case RDMA_CM_EVENT_CONNECT_RESPONSE:
     case RDMA_CM_EVENT_ESTABLISHED:
       return {
@@ -80,8 +102,10 @@ Check judge_answer(std::string name, const Endpoint& to, const rdma_cm_event& ev
 
 /// Asks for a connection that nobody grants. The queue pair number is of no queue pair: none is needed to be
 /// refused.
-Check check_connect(rdma_cm_id* id, const Endpoint& to, Deadline deadline) {
-  const std::string name = "connect to " + to.to_string();
+Check check_connect(const Way& way, rdma_cm_id* id) {
+  const std::string name = "connect to " + way.to.to_string();
+  if (way.options.dialect == Dialect::qemu)
+    return {name, Verdict::note, "not tried: a QEMU takes the first connection for its migration", {}};
   rdma_conn_param trial{};
   trial.private_data = kNoDialect.data();
   trial.private_data_len = static_cast<std::uint8_t>(kNoDialect.size());
@@ -92,8 +116,8 @@ Check check_connect(rdma_cm_id* id, const Endpoint& to, Deadline deadline) {
   while (true) {
     auto event = take_cm_event(id->channel);
     if (!event) return failed(name, event.error(), "look at the kernel log: dmesg | grep -i rdma");
-    if (*event) return judge_answer(name, to, **event);
-    const auto ready = wait_readable(id->channel->fd, -1, deadline, name);
+    if (*event) return judge_answer(name, way.to, **event);
+    const auto ready = wait_readable(id->channel->fd, -1, way.deadline, name);
     if (!ready || !*ready)
       return {
           name, Verdict::no, "no answer in time",
@@ -101,45 +125,34 @@ Check check_connect(rdma_cm_id* id, const Endpoint& to, Deadline deadline) {
   }
 }
 
-/// Appends what was found on the way to one address; true if there is a route.
-bool check_route(const SystemFiles& files, rdma_cm_id* id, const SocketAddress& target, Deadline deadline,
-                 std::vector<Check>& checks) {
-  const std::string name = "route to " + to_text(target.get());
-  if (auto route = resolve_route(id, target, LinkTuning{}, deadline); !route) {
-    checks.push_back(failed(name, route.error(), fix_of_route(to_text(target.get()), route.error())));
-    return false;
-  }
-  checks.push_back({name, Verdict::yes, describe_device(files, id) + ", " + describe_path(id), {}});
-  return true;
+Check check_route(const Way& way, rdma_cm_id* id, const SocketAddress& target) {
+  const std::string address = to_text(target.get()), name = "route to " + address;
+  // A device that was asked for is a finding of its own, below.
+  LinkTuning any_device = way.options.link;
+  any_device.device.clear();
+  if (auto route = resolve_route(id, target, any_device, way.deadline); !route)
+    return failed(name, route.error(), fix_of_route(address, route.error()));
+  return {name, Verdict::yes, describe_device(way.files, id) + ", " + describe_path(id), {}};
 }
 
-Check check_wanted_device(rdma_cm_id* id, const std::string& wanted) {
+Check check_wanted_device(const std::string& wanted, rdma_cm_id* id) {
   const std::string device = ibv_get_device_name(id->verbs->device);
   if (device == wanted) return {"device=" + wanted, Verdict::yes, "leads there", {}};
   return {"device=" + wanted, Verdict::no, "the route goes by " + device,
           "leave device= out, or give the peer's address in the network of " + wanted};
 }
 
-void try_address(const SystemFiles& files, const Endpoint& to, const SocketAddress& target, Deadline deadline,
-                 std::vector<Check>& checks) {
+std::vector<Check> try_address(const Way& way, const SocketAddress& target) {
   auto channel = make_event_channel();
   auto id =
       channel ? make_id(channel->get(), "opening the RDMA connection manager") : Failure(channel.error());
-  if (!id) {
-    checks.push_back(failed("route to " + to.host, id.error(), "modprobe rdma_ucm"));
-    return;
-  }
-  if (!check_route(files, id->get(), target, deadline, checks)) return;
-  if (const auto wanted = to.options.find("device"); wanted != to.options.end())
-    checks.push_back(check_wanted_device(id->get(), wanted->second));
-  const auto dialect = to.options.find("dialect");
-  if (dialect != to.options.end() && dialect->second == "qemu")
-    checks.push_back({"connect to " + to.to_string(),
-                      Verdict::note,
-                      "not tried: a QEMU takes the first connection for its migration",
-                      {}});
-  else
-    checks.push_back(check_connect(id->get(), to, deadline));
+  if (!id) return {failed("route to " + way.to.host, id.error(), "modprobe rdma_ucm")};
+  std::vector<Check> checks = {check_route(way, id->get(), target)};
+  if (checks.back().verdict == Verdict::no) return checks;
+  if (const std::string& wanted = way.options.link.device; !wanted.empty())
+    checks.push_back(check_wanted_device(wanted, id->get()));
+  checks.push_back(check_connect(way, id->get()));
+  return checks;
 }
 
 /// For an endpoint that names no host: it is listened on.
@@ -156,26 +169,20 @@ Check check_listen(const Endpoint& at, const SocketAddress& local) {
 
 }  // namespace
 
-std::vector<Check> examine_way(const SystemFiles& files, const Endpoint& to, Deadline deadline) {
-  std::vector<Check> checks;
+std::vector<Check> examine_way(const SystemFiles& files, const Endpoint& to, const Options& options,
+                               Deadline deadline) {
   const auto addresses = resolve_name({to.host, to.port}, "resolving " + to.host);
-  if (!addresses) {
-    checks.push_back(failed("address of " + to.host, addresses.error(),
-                            "give the address in numbers, or see what `getent hosts " + to.host + "` says"));
-    return checks;
-  }
-  if (to.host.empty()) {
-    checks.push_back(check_listen(to, addresses->front()));
-    return checks;
-  }
+  if (!addresses)
+    return {failed("address of " + to.host, addresses.error(),
+                   "give the address in numbers, or see what `getent hosts " + to.host + "` says")};
+  if (to.host.empty()) return {check_listen(to, addresses->front())};
   std::string found;
   for (const SocketAddress& each : *addresses) found += (found.empty() ? "" : ", ") + to_text(each.get());
-  checks.push_back({"address of " + to.host, Verdict::yes, found, {}});
+  std::vector<Check> checks = {{"address of " + to.host, Verdict::yes, found, {}}};
   // One that works is enough, and connecting tries them in this order.
   std::vector<Check> tried;
   for (const SocketAddress& each : *addresses) {
-    tried.clear();
-    try_address(files, to, each, deadline, tried);
+    tried = try_address({files, to, options, deadline}, each);
     const bool works = std::none_of(tried.begin(), tried.end(),
                                     [](const Check& check) { return check.verdict == Verdict::no; });
     if (works || deadline.passed()) break;
@@ -186,14 +193,17 @@ std::vector<Check> examine_way(const SystemFiles& files, const Endpoint& to, Dea
 
 std::vector<Check> examine(const SystemFiles& files, const Endpoint* to) {
   constexpr auto kPatience = seconds(10);
-  PinMode mode = PinMode::all;
-  if (to != nullptr)
-    if (const auto pin = to->options.find("pin"); pin != to->options.end() && pin->second == "demand")
-      mode = PinMode::demand;
+  const Result<Options> options = to == nullptr ? Options{} : parse_options(*to);
   const auto reports = ask_devices();
-  std::vector<Check> checks = examine_machine(files, reports, mode);
-  if (to != nullptr)
-    for (Check& each : examine_way(files, *to, Deadline::after(kPatience))) checks.push_back(std::move(each));
+  std::vector<Check> checks = examine_machine(files, reports, options.value_or(Options{}).pin);
+  if (to == nullptr) return checks;
+  const Result<> usable = options ? need_native(*options, *to) : Failure(options.error());
+  if (!usable) {
+    checks.push_back(failed("options", usable.error(), "`ramferry transports` lists what there is"));
+    return checks;
+  }
+  for (Check& each : examine_way(files, *to, *options, Deadline::after(kPatience)))
+    checks.push_back(std::move(each));
   return checks;
 }
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "examine.hpp"
 #include "transport_parts.hpp"
 #include "verbs_fabric.hpp"
 
@@ -12,13 +13,6 @@ namespace {
 
 constexpr std::array<std::string_view, 1> kSchemes{"rdma"};
 
-Result<> need_native(const Options& options, const Endpoint& endpoint) {
-  if (options.dialect != Dialect::qemu) return {};
-  return fail(errc::unsupported,
-              "using " + endpoint.to_string() + ": QEMU's own RDMA protocol is not spoken here",
-              "use tcp: or unix: with dialect=qemu");
-}
-
 class RdmaTransport final : public Transport {
  public:
   RdmaTransport(Log& log, std::unique_ptr<Fabric> fabric) : log_(log), fabric_(std::move(fabric)) {}
@@ -26,6 +20,7 @@ class RdmaTransport final : public Transport {
   std::span<const std::string_view> schemes() const noexcept override { return kSchemes; }
   std::span<const OptionSpec> options() const noexcept override { return option_specs(); }
   Result<> probe() const override { return fabric_->probe(); }
+  std::vector<Check> examine(const Endpoint* to) const override { return rdma::examine(SystemFiles(), to); }
 
   Result<Link> connect(const Endpoint& to, SessionId session, Deadline deadline) override {
     RAMFERRY_TRY_ASSIGN(const Options options, parse_options(to));
@@ -47,6 +42,13 @@ class RdmaTransport final : public Transport {
 };
 
 }  // namespace
+
+Result<> need_native(const Options& options, const Endpoint& endpoint) {
+  if (options.dialect != Dialect::qemu) return {};
+  return fail(errc::unsupported,
+              "using " + endpoint.to_string() + ": QEMU's own RDMA protocol is not spoken here",
+              "use tcp: or unix: with dialect=qemu");
+}
 
 std::unique_ptr<Transport> make_transport_over(Log& log, std::unique_ptr<Fabric> fabric) {
   return std::make_unique<RdmaTransport>(log, std::move(fabric));

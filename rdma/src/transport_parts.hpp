@@ -17,6 +17,8 @@ Result<std::unique_ptr<Listener>> make_listener(Log& log, std::unique_ptr<Accept
 Result<std::unique_ptr<Channel>> connect_channel(Log& log, Fabric& fabric, const Endpoint& to,
                                                  const Options& options, SessionId session,
                                                  Deadline deadline);
+/// errc::unsupported where the options ask for QEMU's own RDMA protocol.
+Result<> need_native(const Options& options, const Endpoint& endpoint);
 std::unique_ptr<Transport> make_transport_over(Log& log, std::unique_ptr<Fabric> fabric);
 
 }  // namespace ramferry::rdma

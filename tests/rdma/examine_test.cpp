@@ -2,6 +2,7 @@
 #include "examine.hpp"
 
 #include "../support/fake_root.hpp"
+#include "hello.hpp"
 #include "rdma_host.hpp"
 #include "verbs_fabric.hpp"
 
@@ -62,14 +63,14 @@ class Examine : public ::testing::Test {
     root_.remove("/sys/class/infiniband_verbs");
   }
 
-  std::vector<Check> all(PinMode mode = PinMode::all) const {
-    auto checks = examine_machine(root_.files(), reports_, mode);
+  std::vector<Check> all(Pin pin = Pin::all) const {
+    auto checks = examine_machine(root_.files(), reports_, pin);
     for (const Check& each : checks)
       EXPECT_TRUE(each.verdict != Verdict::no || !each.fix.empty()) << each.name;
     return checks;
   }
-  Check check(std::string_view name, PinMode mode = PinMode::all) const {
-    for (const Check& each : all(mode))
+  Check check(std::string_view name, Pin pin = Pin::all) const {
+    for (const Check& each : all(pin))
       if (each.name == name) return each;
     ADD_FAILURE() << "no check is called " << name;
     return {};
@@ -212,10 +213,9 @@ TEST_F(Examine, SaysWhenTheKernelHasNoSoftRoce) {
 
 TEST_F(Examine, TreatsTheLockLimitByWhatIsAskedFor) {
   lock_limit("8388608", "8388608");
-  EXPECT_EQ(check("memory lock limit", PinMode::all).verdict, Verdict::no);
-  EXPECT_THAT(check("memory lock limit", PinMode::all).fix,
-              HasSubstr("prlimit --pid $$ --memlock=unlimited"));
-  EXPECT_EQ(check("memory lock limit", PinMode::demand).verdict, Verdict::note);
+  EXPECT_EQ(check("memory lock limit", Pin::all).verdict, Verdict::no);
+  EXPECT_THAT(check("memory lock limit", Pin::all).fix, HasSubstr("prlimit --pid $$ --memlock=unlimited"));
+  EXPECT_EQ(check("memory lock limit", Pin::demand).verdict, Verdict::note);
   lock_limit("8388608", "unlimited");
   EXPECT_THAT(check("memory lock limit").fix, StartsWith("ulimit -l unlimited"));
   lock_limit("8589934592", "8589934592");
@@ -244,7 +244,12 @@ Endpoint endpoint(const std::string& text) {
 }
 
 std::vector<Check> way(const std::string& to) {
-  auto checks = examine_way(SystemFiles(), endpoint(to), Deadline::after(10s));
+  const auto options = parse_options(endpoint(to));
+  if (!options) {
+    ADD_FAILURE() << options.error().message();
+    return {Check{}};
+  }
+  auto checks = examine_way(SystemFiles(), endpoint(to), *options, Deadline::after(10s));
   for (const Check& each : checks) EXPECT_TRUE(each.verdict != Verdict::no || !each.fix.empty()) << each.name;
   return checks;
 }
@@ -254,6 +259,17 @@ TEST(ExamineWay, SaysThatANameIsUnknown) {
   ASSERT_EQ(checks.size(), 1U);
   EXPECT_EQ(checks[0].verdict, Verdict::no);
   EXPECT_THAT(checks[0].fix, HasSubstr("getent hosts no-such-host.invalid"));
+}
+
+TEST(ExamineRdma, NamesAnOptionThatCannotBeHad) {
+  const Endpoint lanes = endpoint("rdma:192.0.2.1:4444?lanes=1000"),
+                 qemu = endpoint("rdma:192.0.2.1:4444?dialect=qemu");
+  for (const Endpoint& each : {lanes, qemu}) {
+    const Check last = examine(SystemFiles(), &each).back();
+    EXPECT_EQ(last.name, "options");
+    EXPECT_EQ(last.verdict, Verdict::no) << each.to_string();
+    EXPECT_NE(last.fix, "");
+  }
 }
 
 TEST(ExamineWay, SaysWhyThereIsNoRouteWithoutADevice) {
@@ -290,8 +306,11 @@ TEST(ExamineWay, IsRefusedByAListenerThatGoesOnListening) {
     EXPECT_TRUE(std::all_of(hello.begin(), hello.begin() + 8, [](std::byte each) {
       return each == std::byte{0};
     })) << "neither QEMU's greeting nor ours begins like this";
-    (*request)->reject({});
-    EXPECT_EQ(examined.get().back().verdict, Verdict::yes);
+    (*request)->reject(time == 0 ? std::vector<std::byte>{}
+                                 : encode(Answer{.verdict = Answer::Verdict::malformed}));
+    const Check connect = examined.get().back();
+    EXPECT_EQ(connect.verdict, Verdict::yes);
+    EXPECT_THAT(connect.value, HasSubstr(time == 0 ? "somebody listens" : "a ramferry listens"));
   }
 }
 
