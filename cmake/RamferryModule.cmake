@@ -25,6 +25,9 @@ if(RAMFERRY_SANITIZE)
   target_compile_options(ramferry_build_flags INTERFACE -fsanitize=${RAMFERRY_SANITIZE}
                          -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(ramferry_build_flags INTERFACE -fsanitize=${RAMFERRY_SANITIZE})
+  if(RAMFERRY_SANITIZE MATCHES "thread" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(ramferry_build_flags INTERFACE -Wno-tsan)  # Asio's fences, which TSan does not model
+  endif()
 endif()
 
 function(ramferry_module)

@@ -120,7 +120,8 @@ Result<Pending> RamSection::Saver::iterate(SectionWriter& out, const Budget& bud
     } else if (!all_opened()) {
       RAMFERRY_TRY(open_chunk());
     } else {
-      // Nothing is left but what is in flight. Asked again and again, the best that can be done is to wait for it.
+      // Nothing is left but what is in flight. Asked again and again, the best that can be done is to wait
+      // for it.
       if (dirty_.empty() && spent != 0) break;
       progress_.pages.deferred += dirty_.pages();
       const auto drained = sink_->drain(budget.until);

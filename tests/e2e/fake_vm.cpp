@@ -66,8 +66,8 @@ void FakeVm::fill() {
 }
 
 Result<> FakeVm::pause() {
+  running_ = false;  // before the lock: writers who never let go of it would starve us
   const std::unique_lock lock(cpus_);
-  running_ = false;
   ++pauses_;
   return {};
 }
@@ -81,15 +81,16 @@ Result<> FakeVm::resume() {
 
 void FakeVm::write_all_the_time(unsigned writer) {
   std::mt19937_64 random(options_.seed * 1000 + writer);
-  const auto step = std::chrono::nanoseconds(std::chrono::seconds(1)) * kWritesAtOnce * options_.writers /
-                    std::max<std::uint64_t>(1, options_.writes_per_second);
+  const std::chrono::nanoseconds step = std::chrono::nanoseconds(std::chrono::seconds(1)) * kWritesAtOnce *
+                                        options_.writers /
+                                        std::max<std::uint64_t>(1, options_.writes_per_second);
   auto next = std::chrono::steady_clock::now();
   while (!stop_) {
-    {
+    if (running_) {
       const std::shared_lock lock(cpus_);
       for (std::uint64_t i = 0; running_ && i < kWritesAtOnce; ++i) write_once(random);
     }
-    next += step;
+    next = std::max(next + step, std::chrono::steady_clock::now());
     std::this_thread::sleep_until(next);
   }
 }

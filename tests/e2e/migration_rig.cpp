@@ -89,7 +89,7 @@ class MigrationRig::Hooks final : public IncomingHooks {
 
 /// Both ends' sections: RAM and the run state.
 struct MigrationRig::Sections {
-  Sections(FakeVm& vm, RamOptions options, std::string run_state, Log& log)
+  Sections(FakeVm& vm, RamOptions options, const std::string& run_state, Log& log)
       : ram(vm.layout(), std::move(options), log), state([run_state] { return run_state; }) {
     registrations[0] = *registry.add(ram);
     registrations[1] = *registry.add(state);

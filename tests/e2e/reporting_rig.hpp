@@ -37,7 +37,8 @@ inline PairTransport::MakePair loopback(std::uint64_t seed = 1) {
   return [seed](SessionId session) { return make_loopback_pair({.session = session, .seed = seed}); };
 }
 
-inline PairTransport::MakePair meddled_loopback(std::shared_ptr<Meddling> meddling, std::uint64_t seed = 1) {
+inline PairTransport::MakePair meddled_loopback(const std::shared_ptr<Meddling>& meddling,
+                                                std::uint64_t seed = 1) {
   return [=](SessionId session) {
     return meddle(make_loopback_pair({.session = session, .seed = seed}), meddling);
   };

@@ -32,8 +32,8 @@ class DirtyTracker {
   virtual void stop() noexcept = 0;
 };
 
-/// Marks from writers that page tables do not see: device DMA, other processes, second mappings. Also from those
-/// who discard pages (MADV_DONTNEED, hole punching): what was there reads as zeros now.
+/// Marks from writers that page tables do not see: device DMA, other processes, second mappings. Also from
+/// those who discard pages (MADV_DONTNEED, hole punching): what was there reads as zeros now.
 class MarkedWrites final : public DirtyTracker {
  public:
   explicit MarkedWrites(const RamLayout& layout);

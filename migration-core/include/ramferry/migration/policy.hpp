@@ -33,8 +33,8 @@ Nanoseconds expected_downtime(const Outlook& outlook) noexcept;
 /// link.
 bool is_converging(std::span<const RoundReport> rounds) noexcept;
 
-/// How fast the link takes bytes while there is something to send: the slower of the last two whole windows, or all so
-/// far before there is one.
+/// How fast the link takes bytes while there is something to send: the slower of the last two whole windows,
+/// or all so far before there is one.
 class BandwidthMeter {
  public:
   static constexpr Nanoseconds kWindow = std::chrono::milliseconds(100);

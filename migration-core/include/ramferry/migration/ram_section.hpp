@@ -22,8 +22,7 @@ using TrackerFactory = std::function<Result<std::unique_ptr<DirtyTracker>>()>;
 struct RamOptions {
   TrackerFactory tracker;  ///< may be empty in a VM that is only ever a destination
   bool blank = false;      ///< no byte of the memory was written yet: a destination fresh from mmap
-  std::uint64_t chunk_bytes =
-      64 * 1024 * 1024;  ///< registered, armed and read one after another in round one
+  std::uint64_t chunk_bytes = 64ULL << 20;  ///< registered, armed and read one after another in round one
 };
 
 class RamSection final : public SectionHandler {
