@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # What a consumer outside this tree finds: the CMake package `ramferry` (targets ramferry::stream, ::tcp, ::rdma,
-# ::migration) and the pkg-config module `ramferry`. tests/install builds a consumer of each.
+# ::migration, ::checkpoint) and the pkg-config module `ramferry`. tests/install builds a consumer of each.
 include(CMakePackageConfigHelpers)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/ramferry)
@@ -13,14 +13,14 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/ramferryConfig.cmake ${CMAKE_CURRENT_B
         DESTINATION ${package_dir})
 
 # Static libraries: users name them before what they lean on.
-set(RAMFERRY_PC_LIBS "-lramferry_migration -lramferry_tcp")
+set(RAMFERRY_PC_LIBS "-lramferry_checkpoint -lramferry_migration -lramferry_tcp")
 if(TARGET ramferry_rdma)
   string(APPEND RAMFERRY_PC_LIBS " -lramferry_rdma")
   set(RAMFERRY_PC_PRIVATE "-lrdmacm -libverbs")
 endif()
-string(APPEND RAMFERRY_PC_LIBS " -lramferry_stream ${RAMFERRY_PC_PRIVATE}")
+string(APPEND RAMFERRY_PC_LIBS " -lramferry_stream ${RAMFERRY_PC_PRIVATE} -lz")
 get_target_property(migration_links ramferry_migration LINK_LIBRARIES)
-foreach(pair "zlib;ZLIB::ZLIB;-lz" "zstd;zstd;-lzstd")
+foreach(pair "zstd;zstd;-lzstd")
   list(GET pair 1 library)
   list(GET pair 2 flag)
   if(library IN_LIST migration_links)

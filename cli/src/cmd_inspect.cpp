@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// ramferry inspect: what is in a file that a migration was written to.
+// ramferry inspect: what is in a file that a migration was written to, or in a checkpoint.
+#include "checkpoint_map.hpp"
 #include "command.hpp"
 #include "stream_map.hpp"
 
@@ -20,7 +21,7 @@ namespace {
 
 struct Options {
   std::string path;
-  bool as_json = false;
+  bool as_json = false, verify = false;
 };
 
 /// A file's bytes, mapped while this lives.
@@ -50,7 +51,21 @@ class MappedFile {
   ConstBytes bytes_;
 };
 
+Result<> inspect_checkpoint(const Options& options) {
+  RAMFERRY_TRY_ASSIGN(const auto file, checkpoint::CheckpointFile::open(options.path));
+  if (options.verify) RAMFERRY_TRY(file.verify());
+  RAMFERRY_TRY_ASSIGN(const CheckpointMap map, map_checkpoint(file));
+  if (options.as_json) {
+    fmt::print("{}\n", to_json(map).dump(2, ' ', true, nlohmann::json::error_handler_t::replace));
+  } else {
+    fmt::print("{}", describe(map));
+  }
+  return {};
+}
+
 Result<> inspect(const Options& options) {
+  if (const auto kept = checkpoint::CheckpointFile::is_checkpoint(options.path); kept && *kept)
+    return inspect_checkpoint(options);
   RAMFERRY_TRY_ASSIGN(const MappedFile file, MappedFile::open(options.path));
   const auto map = map_stream(file.bytes());
   if (!map) return within(map.error(), options.path);
@@ -66,9 +81,12 @@ Result<> inspect(const Options& options) {
 
 void add_inspect_command(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("inspect", "Tells what is in a migration stream, ours or a QEMU's");
+  CLI::App* command = app.add_subcommand(
+      "inspect", "Tells what is in a migration stream, ours or a QEMU's, or in a checkpoint");
   command->footer("Example:\n  ramferry inspect /tmp/a.state");
-  command->add_option("file", options->path, "A file that 'migrate file:…' wrote")->required();
+  command->add_option("file", options->path, "A file that 'migrate file:…' or 'ramferry receive' wrote")
+      ->required();
+  command->add_flag("--verify", options->verify, "Check every page of a checkpoint against its checksum");
   command->add_flag("--json", options->as_json, "Machine-readable output");
   command->callback([options, &action] {
     action = [options] {

@@ -26,6 +26,8 @@ void add_cancel_command(CLI::App& app, Action& action);
 void add_demo_command(CLI::App& app, Action& action);
 void add_inspect_command(CLI::App& app, Action& action);
 void add_doctor_command(CLI::App& app, Action& action);
+void add_receive_command(CLI::App& app, Action& action);
+void add_send_command(CLI::App& app, Action& action);
 void add_transports_command(CLI::App& app, Action& action);
 void add_tunnel_command(CLI::App& app, Action& action);
 

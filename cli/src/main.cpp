@@ -22,6 +22,8 @@ int main(int argc, char** argv) {
   add_inspect_command(app, action);
   add_doctor_command(app, action);
   add_tunnel_command(app, action);
+  add_receive_command(app, action);
+  add_send_command(app, action);
   add_transports_command(app, action);
   try {
     app.parse(argc, argv);

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MIT
+#include "file_io.hpp"
+#include "format.hpp"
+
+#include <ramferry/checkpoint/checkpoint_file.hpp>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cerrno>
+#include <limits>
+
+namespace ramferry::checkpoint {
+namespace {
+
+constexpr std::size_t kMostBlocks = 16384;
+constexpr std::size_t kMostPieces = 512;  // of one preadv
+
+Failure damaged(std::string what) {
+  return fail(errc::protocol_mismatch, "its metadata: " + std::move(what));
+}
+
+Result<UniqueFd> open_file(const std::filesystem::path& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return fail_errno(errno, "opening " + path.string());
+  return fd;
+}
+
+std::vector<std::byte> copied(ConstBytes bytes) {
+  return {bytes.begin(), bytes.end()};
+}
+
+}  // namespace
+
+Result<bool> CheckpointFile::is_checkpoint(const std::filesystem::path& path) {
+  RAMFERRY_TRY_ASSIGN(const UniqueFd fd, open_file(path));
+  std::array<std::byte, format::kMagic.size()> magic{};
+  if (::pread(fd.get(), magic.data(), magic.size(), 0) < 0)
+    return fail_errno(errno, "reading " + path.string());
+  return std::equal(magic.begin(), magic.end(), as_bytes(format::kMagic).begin());
+}
+
+Result<CheckpointFile> CheckpointFile::open(const std::filesystem::path& path) {
+  CheckpointFile file;
+  file.name_ = path.string();
+  RAMFERRY_TRY_ASSIGN(file.fd_, open_file(path));
+  if (auto read = file.read_head(); !read)
+    return within(std::move(read).error(), "opening checkpoint " + file.name_);
+  return file;
+}
+
+std::uint64_t CheckpointFile::ram_bytes() const noexcept {
+  std::uint64_t total = 0;
+  for (const BlockInfo& block : head_.blocks) total += block.bytes;
+  return total;
+}
+
+Result<> CheckpointFile::read_head() {
+  struct stat status {};
+  if (::fstat(fd_.get(), &status) != 0) return fail_errno(errno, "asking for its size");
+  file_bytes_ = static_cast<std::uint64_t>(status.st_size);
+  if (!S_ISREG(status.st_mode) || file_bytes_ < format::kHeadBytes)
+    return fail(errc::protocol_mismatch, "it is not a checkpoint of ramferry's");
+  std::array<std::byte, format::kHeadBytes> head;
+  RAMFERRY_TRY(read_at(fd_.get(), 0, Bytes(head), name_));
+  RAMFERRY_TRY_ASSIGN(const format::Outline outline, format::decode_outline(head));
+  if (outline.metadata_at() > file_bytes_ || outline.metadata_bytes != file_bytes_ - outline.metadata_at())
+    return fail(errc::protocol_mismatch, "it has " + std::to_string(file_bytes_) +
+                                             " bytes, its head speaks of " +
+                                             std::to_string(outline.metadata_at() + outline.metadata_bytes));
+  slots_ = outline.slots;
+  std::vector<std::byte> metadata(outline.metadata_bytes);
+  RAMFERRY_TRY(read_at(fd_.get(), outline.metadata_at(), Bytes(metadata), name_));
+  if (checksum(metadata) != outline.metadata_sum) return damaged("the checksum is wrong");
+  return parse(metadata);
+}
+
+Result<> CheckpointFile::parse(ConstBytes metadata) {
+  WireReader in(metadata);
+  const std::uint8_t origin = in.u8();
+  const ConstBytes session = in.raw(head_.session.value.size());
+  std::copy(session.begin(), session.end(), head_.session.value.begin());
+  head_.taken = static_cast<std::int64_t>(in.u64());
+  head_.machine = in.text16();
+  head_.configuration = copied(in.raw(in.u32()));
+  head_.ram_section = in.u32();
+  const std::uint64_t beside = in.u64();
+  if (beside > in.left()) return damaged("it is too short for the sections beside RAM");
+  head_.beside = copied(in.raw(beside));
+  const std::uint64_t state = in.u64();
+  if (state > in.left()) return damaged("it is too short for the device state");
+  head_.state = copied(in.raw(state));
+  head_.description_at = in.u64();
+  head_.description_length = in.u64();
+  const std::uint32_t blocks = in.u32();
+  if (origin != static_cast<std::uint8_t>(Origin::qemu) &&
+      origin != static_cast<std::uint8_t>(Origin::native))
+    return damaged("an unknown origin");
+  head_.origin = static_cast<Origin>(origin);
+  if (head_.description_at > state || head_.description_length > state - head_.description_at)
+    return damaged("the description lies outside the device state");
+  if (blocks > kMostBlocks) return damaged("too many RAM blocks");
+  for (std::uint32_t i = 0; in.ok() && i < blocks; ++i) {
+    std::string name = in.text8();
+    head_.blocks.push_back({std::move(name), in.u64()});
+  }
+
+  for (std::uint32_t block = 0; in.ok() && block < head_.blocks.size(); ++block) {
+    const std::uint64_t pages = head_.blocks[block].bytes / kPageBytes;
+    const std::uint32_t count = in.u32();
+    if (count > in.left() / 12) return damaged("it is too short for its index");
+    std::size_t sums = sums_.size();
+    std::uint64_t next = 0;
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const std::uint64_t first = in.u32(), length = in.u32(), slot = in.u32();
+      const bool sane = first >= next && first <= pages && length != 0 && length <= pages - first &&
+                        slot != 0 && slot <= slots_ && length <= slots_ - slot + 1;
+      if (!sane) return damaged("a run of block '" + head_.blocks[block].name + "' lies outside");
+      runs_.push_back({block, first, length, slot * kPageBytes, sums});
+      next = first + length;
+      sums += length;
+    }
+    if (sums - sums_.size() > in.left() / 8) return damaged("it is too short for its checksums");
+    sums_.reserve(sums);
+    while (sums_.size() < sums) sums_.push_back(in.u64());
+  }
+  if (!in.finish("the checkpoint's metadata")) return damaged("its parts do not fill it");
+  return {};
+}
+
+Result<> CheckpointFile::read(const StoredRun& run, std::uint64_t skip, std::span<const Bytes> into) const {
+  assert(skip + into.size() <= run.count);
+  std::array<iovec, kMostPieces> pieces;
+  for (std::size_t done = 0; done < into.size();) {
+    const std::size_t count = std::min(pieces.size(), into.size() - done);
+    for (std::size_t i = 0; i < count; ++i) pieces[i] = {into[done + i].data(), kPageBytes};
+    RAMFERRY_TRY(
+        read_at(fd_.get(), run.at + (skip + done) * kPageBytes, std::span(pieces).first(count), name_));
+    done += count;
+  }
+  for (std::size_t i = 0; i < into.size(); ++i) {
+    if (checksum(into[i].first(kPageBytes)) == sums_[run.sums + skip + i]) continue;
+    return fail(errc::protocol_mismatch,
+                "reading " + name_ + ": page " + std::to_string(run.first + skip + i) + " of RAM block '" +
+                    head_.blocks[run.block].name + "' is not what was saved",
+                "the disk has damaged the file; use another checkpoint");
+  }
+  return {};
+}
+
+Result<> CheckpointFile::verify() const {
+  std::vector<std::byte> memory(kMostPieces * kPageBytes);
+  std::vector<Bytes> pages;
+  for (std::size_t i = 0; i < kMostPieces; ++i)
+    pages.push_back(Bytes(memory).subspan(i * kPageBytes, kPageBytes));
+  for (const StoredRun& run : runs_) {
+    for (std::uint64_t skip = 0; skip < run.count; skip += kMostPieces)
+      RAMFERRY_TRY(
+          read(run, skip, std::span(pages).first(std::min<std::uint64_t>(kMostPieces, run.count - skip))));
+  }
+  return {};
+}
+
+}  // namespace ramferry::checkpoint

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+#include "file_io.hpp"
+
+#include <ramferry/unique_fd.hpp>
+
+#define XXH_INLINE_ALL
+#include <fcntl.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <cerrno>
+
+namespace ramferry::checkpoint {
+namespace {
+
+/// Drops the first `done` bytes of `pieces`.
+std::span<iovec> after(std::span<iovec> pieces, std::size_t done) noexcept {
+  while (!pieces.empty() && done >= pieces.front().iov_len) {
+    done -= pieces.front().iov_len;
+    pieces = pieces.subspan(1);
+  }
+  if (done != 0) {
+    pieces.front().iov_base = static_cast<std::byte*>(pieces.front().iov_base) + done;
+    pieces.front().iov_len -= done;
+  }
+  return pieces;
+}
+
+}  // namespace
+
+Result<> read_at(int fd, std::uint64_t offset, std::span<iovec> pieces, const std::string& name) {
+  pieces = after(pieces, 0);
+  while (!pieces.empty()) {
+    const ssize_t got =
+        ::preadv(fd, pieces.data(), static_cast<int>(pieces.size()), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return fail_errno(errno, "reading " + name);
+    if (got == 0)
+      return fail(errc::protocol_mismatch, "reading " + name + ": it ends at byte " + std::to_string(offset));
+    offset += static_cast<std::uint64_t>(got);
+    pieces = after(pieces, static_cast<std::size_t>(got));
+  }
+  return {};
+}
+
+Result<> read_at(int fd, std::uint64_t offset, Bytes into, const std::string& name) {
+  iovec piece = {into.data(), into.size()};
+  return read_at(fd, offset, std::span(&piece, 1), name);
+}
+
+Result<> write_at(int fd, std::uint64_t offset, std::span<iovec> pieces, const std::string& name) {
+  pieces = after(pieces, 0);
+  while (!pieces.empty()) {
+    const ssize_t put =
+        ::pwritev(fd, pieces.data(), static_cast<int>(pieces.size()), static_cast<off_t>(offset));
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return fail_errno(errno, "writing " + name);
+    offset += static_cast<std::uint64_t>(put);
+    pieces = after(pieces, static_cast<std::size_t>(put));
+  }
+  return {};
+}
+
+Result<> write_at(int fd, std::uint64_t offset, ConstBytes from, const std::string& name) {
+  iovec piece = {const_cast<std::byte*>(from.data()), from.size()};
+  return write_at(fd, offset, std::span(&piece, 1), name);
+}
+
+Result<> sync_folder_of(const std::filesystem::path& path) {
+  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
+  const UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd || ::fsync(fd.get()) != 0)
+    return fail_errno(errno, "making the name of " + path.string() + " durable");
+  return {};
+}
+
+std::uint64_t checksum(ConstBytes bytes) noexcept {
+  return XXH3_64bits(bytes.data(), bytes.size());
+}
+
+}  // namespace ramferry::checkpoint

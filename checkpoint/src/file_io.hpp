@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+// Whole reads and writes at an offset, and the checksum that checkpoints use. Any thread.
+#pragma once
+
+#include <ramferry/bytes.hpp>
+#include <ramferry/error.hpp>
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+
+namespace ramferry::checkpoint {
+
+/// Fills `into` from `offset` on; errc::protocol_mismatch if the file ends before.
+Result<> read_at(int fd, std::uint64_t offset, Bytes into, const std::string& name);
+/// The same into several pieces, at most IOV_MAX of them. Changes `pieces`.
+Result<> read_at(int fd, std::uint64_t offset, std::span<iovec> pieces, const std::string& name);
+Result<> write_at(int fd, std::uint64_t offset, ConstBytes from, const std::string& name);
+Result<> write_at(int fd, std::uint64_t offset, std::span<iovec> pieces, const std::string& name);
+/// Makes the names in the folder of `path` durable.
+Result<> sync_folder_of(const std::filesystem::path& path);
+
+/// XXH3, 64 bits.
+std::uint64_t checksum(ConstBytes bytes) noexcept;
+
+}  // namespace ramferry::checkpoint

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT
+// A VM that arrives in QEMU's dialect, and what both dialects share.
+#include "file_io.hpp"
+#include "receiver_engine.hpp"
+#include "return_path.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <ctime>
+
+namespace ramferry::checkpoint {
+namespace {
+
+/// A source without a return path closes as soon as it has sent all; an exec: command then ends.
+constexpr auto kEndTimeout = std::chrono::seconds(10);
+constexpr auto kFarewell = std::chrono::seconds(2);
+constexpr int kMostNames = 10'000;
+
+std::string timestamp() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&now, &parts);
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%Y%m%dT%H%M%SZ", &parts);
+  return text.data();
+}
+
+/// A machine's name as part of a file's name: it comes from elsewhere.
+std::string file_name_of(std::string machine) {
+  const auto odd = [](unsigned char c) { return std::isalnum(c) == 0 && c != '-' && c != '.' && c != '_'; };
+  std::replace_if(machine.begin(), machine.end(), odd, '_');
+  if (machine.empty() || machine.front() == '.') machine.insert(0, "machine");
+  return machine.substr(0, 64);
+}
+
+}  // namespace
+
+Receiver::Receiver(Link link, ReceiveOptions options, Log& log)
+    : engine_(std::make_unique<Engine>(std::move(link), std::move(options), log)) {}
+Receiver::~Receiver() = default;
+Result<ReceiveReport> Receiver::run() {
+  return engine_->run();
+}
+void Receiver::cancel() noexcept {
+  engine_->cancel();
+}
+
+std::uint64_t Receiver::stream_bytes() const noexcept {
+  return engine_->bytes().stats().wire_bytes_received;
+}
+std::uint64_t Receiver::ram_bytes() const noexcept {
+  const StreamSaver* saver = engine_->saver();
+  return saver == nullptr ? 0 : saver->ram_bytes();
+}
+std::uint64_t Receiver::seen_bytes() const noexcept {
+  const StreamSaver* saver = engine_->saver();
+  return saver == nullptr ? 0 : saver->seen_bytes();
+}
+
+void Receiver::Engine::cancel() noexcept {
+  cancelled_ = true;
+  bytes_of(link_).cancel();
+}
+
+Result<ReceiveReport> Receiver::Engine::run() {
+  const auto begun = std::chrono::steady_clock::now();
+  auto* const channel = std::get_if<std::unique_ptr<Channel>>(&link_);
+  Result<> result = channel != nullptr ? receive_native(**channel) : receive_stream(bytes_of(link_));
+  if (!result) {
+    if (cancelled_ && !result.error().is(errc::outcome_unknown))
+      return fail(errc::cancelled, "receiving a machine");
+    return Failure(std::move(result).error());
+  }
+  report_.took = std::chrono::steady_clock::now() - begun;
+  report_.stream_bytes = bytes_of(link_).stats().wire_bytes_received;
+  return report_;
+}
+
+void Receiver::Engine::begin(std::unique_ptr<StreamSaver> events) {
+  events_ = std::move(events);
+  saver_ = events_.get();
+}
+
+/// Where the file is written; a file in a folder gets its real name when the machine's is known.
+std::filesystem::path Receiver::Engine::working_path() const {
+  if (!options_.in_folder) return options_.path;
+  static std::atomic<unsigned> count = 0;
+  return options_.path / (".receiving-" + std::to_string(::getpid()) + "-" + std::to_string(++count));
+}
+
+Result<> Receiver::Engine::publish() {
+  PartialFile& file = plain_ ? *plain_ : writer_->file();
+  if (!options_.in_folder) {
+    RAMFERRY_TRY(file.publish());
+    report_.path = file.path();
+    return {};
+  }
+  const std::string stem = file_name_of(report_.machine) + "-" + timestamp();
+  const std::string ending = plain_ ? ".qemu" : ".ckpt";
+  for (int number = 1;; ++number) {
+    const std::string name = stem + (number == 1 ? "" : "-" + std::to_string(number)) + ending;
+    auto published = file.publish_as(options_.path / name);
+    if (!published && published.error().is(errc::in_use) && number < kMostNames) continue;
+    report_.path = file.path();
+    return published;
+  }
+}
+
+Result<> Receiver::Engine::seal(const StreamSaver& saver, MachineState state, Origin origin) {
+  CheckpointHead head;
+  head.origin = origin;
+  if (auto* channel = std::get_if<std::unique_ptr<Channel>>(&link_)) head.session = (*channel)->session();
+  head.taken = std::time(nullptr);
+  head.machine = saver.machine();
+  head.configuration = saver.configuration();
+  head.ram_section = saver.ram_section();
+  head.beside = saver.beside();
+  head.description_at = state.description_at;
+  head.description_length = state.description_length;
+  head.state = std::move(state.bytes);
+
+  report_.machine = saver.machine();
+  report_.origin = origin;
+  report_.ram_bytes = saver.ram_bytes();
+  report_.state_bytes = head.state.size();
+  if (plain_) {
+    RAMFERRY_TRY(plain_->sync());
+    report_.file_bytes = std::filesystem::file_size(plain_->name());
+    return {};
+  }
+  RAMFERRY_TRY(writer_->seal(std::move(head)));
+  report_.stored_pages = writer_->pages().pages();
+  report_.overwritten = writer_->pages().overwritten();
+  report_.file_bytes = std::filesystem::file_size(writer_->file().name());
+  return {};
+}
+
+/// Stores, and answers what the source asks on the way.
+class Receiver::Engine::StreamEvents final : public StreamSaver {
+ public:
+  StreamEvents(Engine& engine, ByteStream& stream)
+      : StreamSaver(engine.writer_ ? &engine.writer_->pages() : nullptr), engine_(engine), stream_(stream) {}
+
+  Result<> command(std::uint16_t id, ConstBytes data) override {
+    if (id == qemu::kOpenReturnPath) return_path_ = true;
+    if (id == qemu::kPing && return_path_) return qemu::send_pong(stream_, data);
+    return {};
+  }
+  Result<> last_part() override {
+    return engine_.timed([this]() -> Result<> {
+      return engine_.plain_ ? engine_.plain_->sync() : engine_.writer_->make_durable(kStateRoom);
+    });
+  }
+  bool return_path() const noexcept { return return_path_; }
+
+ private:
+  Engine& engine_;
+  ByteStream& stream_;
+  bool return_path_ = false;
+};
+
+Result<> Receiver::Engine::receive_stream(ByteStream& stream) {
+  RAMFERRY_TRY_ASSIGN(auto file, PartialFile::create(working_path()));
+  if (options_.format == Format::stream)
+    plain_.emplace(std::move(file));
+  else
+    writer_.emplace(std::move(file));
+  StreamInput in(stream);
+  auto owned = std::make_unique<StreamEvents>(*this, stream);
+  StreamEvents& events = *owned;
+  begin(std::move(owned));
+  const Result<> kept = keep_stream(in, events);
+  part_from_stream(stream, in, events.return_path(), kept.has_value());
+  return kept;
+}
+
+Result<> Receiver::Engine::keep_stream(StreamInput& in, StreamEvents& events) {
+  std::uint64_t written = 0;
+  if (plain_) {
+    in.tap([&](ConstBytes bytes) -> Result<> {
+      RAMFERRY_TRY(write_at(plain_->fd(), written, bytes, plain_->name()));
+      written += bytes.size();
+      return {};
+    });
+  }
+  SavevmParser parser(in, events, RamBody::records);
+  RAMFERRY_TRY(parser.read_ram());
+  RAMFERRY_TRY(events.check_complete());
+  StateOptions options;
+  options.stays_open = events.return_path();
+  if (!plain_) {
+    RAMFERRY_TRY(timed([&] { return writer_->make_durable(kStateRoom); }));
+    options.make_room = [this](std::uint64_t so_far) {
+      return so_far <= kStateRoom ? Result<>{} : writer_->pages().reserve(2 * so_far);
+    };
+  }
+  RAMFERRY_TRY_ASSIGN(MachineState state, read_state(in, options));
+  if (!events.return_path()) RAMFERRY_TRY(expect_end(in));
+  report_.acknowledged = events.return_path();
+  return timed([&]() -> Result<> {
+    RAMFERRY_TRY(seal(events, std::move(state), Origin::qemu));
+    return publish();
+  });
+}
+
+/// Nothing may follow; and only the end tells whether an exec: command succeeded.
+Result<> Receiver::Engine::expect_end(StreamInput& in) {
+  in.set_deadline(Deadline::after(kEndTimeout));
+  auto bytes = in.some();
+  in.set_deadline(Deadline::never());
+  if (!bytes && bytes.error().is(errc::timed_out)) {
+    log_.warn("the source has sent everything and keeps its connection open");
+    return {};
+  }
+  if (!bytes && bytes.error().is(errc::peer_gone)) return {};
+  if (!bytes) return Failure(std::move(bytes).error());
+  if (!bytes->empty())
+    return fail(errc::protocol_mismatch, "reading the migration stream: bytes follow its end");
+  return {};
+}
+
+/// Tells a source that waits for it how it went. Only now may it forget its guest.
+void Receiver::Engine::part_from_stream(ByteStream& stream, StreamInput& in, bool return_path, bool kept) {
+  if (!return_path) return;
+  if (!qemu::send_shut(stream, kept ? 0 : 1)) {
+    if (kept) log_.warn("the source was gone before it was told that its machine is saved");
+    return;
+  }
+  if (!stream.finish(Deadline::after(kFarewell))) return;
+  in.tap({});
+  in.before_refill({});
+  const Deadline until = Deadline::after(kFarewell);
+  in.set_deadline(until);
+  while (!until.passed()) {
+    const auto bytes = in.some();
+    if (!bytes || bytes->empty()) return;
+  }
+}
+
+}  // namespace ramferry::checkpoint

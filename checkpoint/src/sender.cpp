@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT
+#include "file_input.hpp"
+#include "return_path.hpp"
+#include "savevm_parser.hpp"
+#include "sender_engine.hpp"
+#include "stream_saver.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace ramferry::checkpoint {
+
+using migration::savevm::Mark;
+
+namespace {
+
+constexpr std::size_t kBufferBytes = 1U << 20;
+constexpr std::uint64_t kPartBytes = 64ULL << 20;  ///< of guest memory
+constexpr std::size_t kMostPages = 256;            ///< read at a time
+
+/// The reference VM has no return path in QEMU's dialect, and refuses to be asked for one.
+bool reads_commands(const std::string& machine) {
+  return !machine.starts_with("ramferry-");
+}
+
+/// RAM v4 records, many to a send.
+class RecordWriter {
+ public:
+  RecordWriter(const CheckpointFile& file, ByteStream& stream, std::atomic<std::uint64_t>& done)
+      : file_(file), stream_(stream), done_(done), out_(buffer_) {
+    buffer_.reserve(kBufferBytes + kMostPages * (kPageBytes + 8) + 512);
+  }
+
+  Result<> stretch(const Stretch& stretch) {
+    if (stretch.run == nullptr) return zeros(stretch);
+    for (std::uint64_t skip = 0; skip < stretch.count; skip += kMostPages)
+      RAMFERRY_TRY(pages(stretch, skip, std::min<std::uint64_t>(kMostPages, stretch.count - skip)));
+    return {};
+  }
+  /// The end of the RAM section.
+  Result<> end() {
+    if (open_) close_part();
+    append_ram_mark(out_, file_.head(), Mark::end);
+    out_.u64(ram_word::kEnd);
+    append_ram_footer(out_, file_.head());
+    return flush();
+  }
+
+ private:
+  /// The record's word, and the block's name where it is not the one before.
+  void head(std::uint32_t block, std::uint64_t page, std::uint64_t flag) {
+    if (!open_) {
+      append_ram_mark(out_, file_.head(), Mark::part);
+      open_ = true;
+      in_part_ = 0;
+      last_block_.reset();
+    }
+    const std::uint64_t word = page * kPageBytes | flag;
+    if (last_block_ == block) {
+      out_.u64(word | ram_word::kContinue);
+    } else {
+      out_.u64(word).text8(file_.head().blocks[block].name);
+      last_block_ = block;
+    }
+    in_part_ += kPageBytes;
+  }
+
+  void close_part() {
+    out_.u64(ram_word::kEnd);
+    append_ram_footer(out_, file_.head());
+    open_ = false;
+  }
+
+  Result<> zeros(const Stretch& stretch) {
+    for (std::uint64_t page = stretch.first; page < stretch.first + stretch.count; ++page) {
+      head(stretch.block, page, ram_word::kZero);
+      out_.u8(0);
+      RAMFERRY_TRY(flush_if_full());
+    }
+    return {};
+  }
+
+  /// The words first, with room behind each, into which the file is then read: no page is copied here.
+  Result<> pages(const Stretch& stretch, std::uint64_t skip, std::uint64_t count) {
+    std::array<std::size_t, kMostPages> at{};
+    std::array<Bytes, kMostPages> into;
+    for (std::uint64_t i = 0; i < count; ++i) {
+      head(stretch.block, stretch.first + skip + i, ram_word::kPage);
+      at[i] = buffer_.size();
+      buffer_.resize(buffer_.size() + kPageBytes);
+    }
+    for (std::uint64_t i = 0; i < count; ++i) into[i] = Bytes(buffer_).subspan(at[i], kPageBytes);
+    RAMFERRY_TRY(file_.read(*stretch.run, skip, std::span(into).first(count)));
+    return flush_if_full();
+  }
+
+  Result<> flush_if_full() {
+    if (buffer_.size() < kBufferBytes) return {};
+    if (in_part_ >= kPartBytes) close_part();
+    return flush();
+  }
+
+  Result<> flush() {
+    RAMFERRY_TRY(stream_.send(buffer_));
+    buffer_.clear();
+    done_ += in_part_ - counted_;
+    counted_ = open_ ? in_part_ : 0;
+    return {};
+  }
+
+  const CheckpointFile& file_;
+  ByteStream& stream_;
+  std::atomic<std::uint64_t>& done_;
+  std::vector<std::byte> buffer_;
+  WireWriter out_;
+  bool open_ = false;
+  std::optional<std::uint32_t> last_block_;
+  std::uint64_t in_part_ = 0, counted_ = 0;
+};
+
+}  // namespace
+
+Sender::Sender(Link link, std::filesystem::path path, SendOptions options)
+    : engine_(std::make_unique<Engine>(std::move(link), std::move(path), options)) {}
+Sender::~Sender() = default;
+Result<SendReport> Sender::run() {
+  return engine_->run();
+}
+void Sender::cancel() noexcept {
+  engine_->cancel();
+}
+std::uint64_t Sender::ram_bytes() const noexcept {
+  return engine_->ram_bytes();
+}
+std::uint64_t Sender::done_bytes() const noexcept {
+  return engine_->done_bytes();
+}
+
+void append_ram_mark(WireWriter& out, const CheckpointHead& head, Mark mark) {
+  out.u8(static_cast<std::uint8_t>(mark)).u32(head.ram_section);
+}
+
+void append_ram_footer(WireWriter& out, const CheckpointHead& head) {
+  append_ram_mark(out, head, Mark::footer);
+}
+
+void append_block_list(WireWriter& out, const CheckpointHead& head) {
+  std::uint64_t total = 0;
+  for (const BlockInfo& block : head.blocks) total += block.bytes;
+  out.text8("ram").u32(0).u32(4);
+  out.u64(total | ram_word::kMemSize);
+  for (const BlockInfo& block : head.blocks) out.text8(block.name).u64(block.bytes);
+  out.u64(ram_word::kEnd);
+}
+
+std::vector<std::byte> stream_without_pages(const CheckpointHead& head) {
+  std::vector<std::byte> bytes;
+  WireWriter out(bytes);
+  out.raw(head.configuration);
+  append_ram_mark(out, head, Mark::start);
+  append_block_list(out, head);
+  append_ram_footer(out, head);
+  out.raw(head.beside);
+  append_ram_mark(out, head, Mark::end);
+  out.u64(ram_word::kEnd);
+  append_ram_footer(out, head);
+  out.raw(head.state);
+  return bytes;
+}
+
+Result<> each_stretch(const CheckpointFile& file, const std::function<Result<>(const Stretch&)>& visit) {
+  auto run = file.runs().begin();
+  for (std::uint32_t block = 0; block < file.head().blocks.size(); ++block) {
+    const std::uint64_t pages = file.head().blocks[block].bytes / kPageBytes;
+    std::uint64_t next = 0;
+    for (; run != file.runs().end() && run->block == block; ++run) {
+      if (run->first > next) RAMFERRY_TRY(visit({block, next, run->first - next, nullptr}));
+      RAMFERRY_TRY(visit({block, run->first, run->count, &*run}));
+      next = run->first + run->count;
+    }
+    if (next < pages) RAMFERRY_TRY(visit({block, next, pages - next, nullptr}));
+  }
+  return {};
+}
+
+void Sender::Engine::cancel() noexcept {
+  cancelled_ = true;
+  bytes_of(link_).cancel();
+}
+
+Result<SendReport> Sender::Engine::run() {
+  const auto begun = std::chrono::steady_clock::now();
+  auto sent = send_any();
+  if (!sent) {
+    if (cancelled_ && !sent.error().is(errc::outcome_unknown))
+      return fail(errc::cancelled, "sending " + path_.string());
+    Error error = std::move(sent).error();
+    if (error.is(errc::peer_gone) && error.advice.empty()) error.advice = qemu::kRefusalAdvice;
+    return within(std::move(error), "sending " + path_.string());
+  }
+  report_.took = std::chrono::steady_clock::now() - begun;
+  report_.stream_bytes = bytes_of(link_).stats().wire_bytes_sent;
+  return report_;
+}
+
+Result<> Sender::Engine::send_any() {
+  auto* const channel = std::get_if<std::unique_ptr<Channel>>(&link_);
+  RAMFERRY_TRY_ASSIGN(const bool is_checkpoint, CheckpointFile::is_checkpoint(path_));
+  if (!is_checkpoint) {
+    if (channel != nullptr)
+      return fail(errc::unsupported, "sending the plain stream " + path_.string() + " in the native dialect",
+                  "add ?dialect=qemu to the address");
+    return send_plain(bytes_of(link_));
+  }
+  RAMFERRY_TRY_ASSIGN(const CheckpointFile file, CheckpointFile::open(path_));
+  report_.machine = file.head().machine;
+  report_.ram_bytes = file.ram_bytes();
+  report_.sent_pages = file.stored_pages();
+  report_.zero_pages = file.ram_bytes() / kPageBytes - file.stored_pages();
+  ram_bytes_ = file.ram_bytes();
+  return channel != nullptr ? send_native(file, **channel) : send_records(file, bytes_of(link_));
+}
+
+Result<> Sender::Engine::send_records(const CheckpointFile& file, ByteStream& stream) {
+  const CheckpointHead& head = file.head();
+  std::vector<std::byte> bytes;
+  WireWriter out(bytes);
+  out.raw(head.configuration);
+  options_.return_path = options_.return_path && reads_commands(head.machine);
+  if (options_.return_path) qemu::append_commands(out);
+  append_ram_mark(out, head, Mark::start);
+  append_block_list(out, head);
+  append_ram_footer(out, head);
+  out.raw(head.beside);
+  RAMFERRY_TRY(stream.send(bytes));
+
+  RecordWriter records(file, stream, done_bytes_);
+  RAMFERRY_TRY(each_stretch(file, [&](const Stretch& stretch) { return records.stretch(stretch); }));
+  RAMFERRY_TRY(records.end());
+  RAMFERRY_TRY(stream.send(head.state));
+  return end_stream(stream);
+}
+
+/// A destination that was not asked closes when it has all, or not at all: its silence is no sign of failure.
+Result<> Sender::Engine::end_stream(ByteStream& stream) {
+  const Deadline until = Deadline::after(options_.answer_timeout);
+  if (options_.return_path) {
+    RAMFERRY_TRY(qemu::await_shut(stream, until));
+    report_.acknowledged = true;
+    (void)stream.finish(until);
+    return {};
+  }
+  RAMFERRY_TRY(stream.finish(until));
+  report_.acknowledged = stream.all_or_nothing();
+  return {};
+}
+
+Result<> Sender::Engine::send_plain(ByteStream& stream) {
+  RAMFERRY_TRY_ASSIGN(const auto file, FileInput::open(path_));
+  ram_bytes_ = file->size();
+  StreamInput in(*file);
+  StreamSaver events(nullptr);
+  SavevmParser parser(in, events, RamBody::records);
+  if (auto head = parser.read_head(); !head)
+    return within(std::move(head).error(), "reading " + path_.string());
+  in.before_refill({});
+  report_.machine = events.machine();
+  options_.return_path = options_.return_path && reads_commands(report_.machine);
+
+  std::vector<std::byte> bytes = events.configuration();
+  WireWriter out(bytes);
+  // A stream that was recorded with a return path asks for one already.
+  RAMFERRY_TRY_ASSIGN(const auto next, in.peek());
+  if (options_.return_path && next != static_cast<std::uint8_t>(Mark::command)) qemu::append_commands(out);
+  RAMFERRY_TRY(stream.send(bytes));
+  for (;;) {
+    RAMFERRY_TRY_ASSIGN(const ConstBytes some, in.some());
+    if (some.empty()) break;
+    RAMFERRY_TRY(stream.send(some));
+    done_bytes_ += some.size();
+  }
+  return end_stream(stream);
+}
+
+}  // namespace ramferry::checkpoint

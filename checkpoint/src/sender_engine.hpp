@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+// The ways in which a kept VM leaves, and what they share.
+#pragma once
+
+#include <ramferry/checkpoint/sender.hpp>
+#include <ramferry/migration/savevm.hpp>
+
+#include <atomic>
+#include <functional>
+#include <vector>
+
+namespace ramferry::checkpoint {
+
+class Sender::Engine {
+ public:
+  Engine(Link link, std::filesystem::path path, SendOptions options)
+      : path_(std::move(path)), options_(options), link_(std::move(link)) {}
+
+  Result<SendReport> run();
+  void cancel() noexcept;
+  std::uint64_t ram_bytes() const noexcept { return ram_bytes_.load(); }
+  std::uint64_t done_bytes() const noexcept { return done_bytes_.load(); }
+
+ private:
+  Result<> send_any();
+  Result<> send_records(const CheckpointFile& file, ByteStream& stream);
+  Result<> send_plain(ByteStream& stream);
+  Result<> end_stream(ByteStream& stream);
+  Result<> send_native(const CheckpointFile& file, Channel& channel);
+
+  std::filesystem::path path_;
+  SendOptions options_;
+  Link link_;
+  SendReport report_;
+  std::atomic<bool> cancelled_ = false;
+  std::atomic<std::uint64_t> ram_bytes_ = 0, done_bytes_ = 0;
+};
+
+/// Bytes of the stream's frame around the RAM section, as `head` had it.
+void append_ram_mark(WireWriter& out, const CheckpointHead& head, migration::savevm::Mark mark);
+void append_ram_footer(WireWriter& out, const CheckpointHead& head);
+/// The section's head and its list of blocks, after append_ram_mark().
+void append_block_list(WireWriter& out, const CheckpointHead& head);
+
+/// Calls back for every stretch of a block, in order: pages with content (`run` points to them) or zeros (it
+/// is null).
+struct Stretch {
+  std::uint32_t block = 0;
+  std::uint64_t first = 0, count = 0;
+  const StoredRun* run = nullptr;
+};
+Result<> each_stretch(const CheckpointFile& file, const std::function<Result<>(const Stretch&)>& visit);
+
+/// Low bits of the words in the RAM section.
+namespace ram_word {
+inline constexpr std::uint64_t kZero = 0x02, kMemSize = 0x04, kPage = 0x08, kEnd = 0x10, kContinue = 0x20;
+}
+
+}  // namespace ramferry::checkpoint

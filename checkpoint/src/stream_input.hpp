@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// Reads a ByteStream through one large buffer and hands out views of it: a page is not copied before it is
+// stored.
+//
+// One thread. The stream is borrowed.
+#pragma once
+
+#include <ramferry/byte_stream.hpp>
+#include <ramferry/migration/section.hpp>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <vector>
+
+namespace ramferry::checkpoint {
+
+class StreamInput final : public migration::SectionReader {
+ public:
+  /// The largest view.
+  static constexpr std::size_t kMostView = 64 * 1024;
+
+  explicit StreamInput(ByteStream& stream, std::size_t buffer = 1U << 20);
+
+  /// The next `count` bytes in one piece, at most kMostView. errc::peer_gone if the stream ends before. Every
+  /// view is valid until before_refill was called.
+  Result<ConstBytes> view(std::size_t count);
+  Result<> get(Bytes into) override;
+  /// The next byte, which stays; no value at the end of the stream.
+  Result<std::optional<std::uint8_t>> peek();
+  /// Whatever is there or comes next; nothing at the end of the stream.
+  Result<ConstBytes> some();
+
+  /// Called before views end. May be empty.
+  void before_refill(std::function<Result<>()> call) { before_refill_ = std::move(call); }
+  /// Called with everything as it arrives. May be empty.
+  void tap(std::function<Result<>(ConstBytes)> call) { tap_ = std::move(call); }
+  /// For every later read. Where it passes: errc::timed_out; nothing that arrived is lost for some() and
+  /// peek().
+  void set_deadline(Deadline deadline) noexcept { deadline_ = deadline; }
+  /// Bytes handed out so far.
+  std::uint64_t consumed() const noexcept { return consumed_; }
+
+ private:
+  Result<bool> fill();
+
+  ByteStream& stream_;
+  std::vector<std::byte> buffer_;
+  std::size_t begin_ = 0, end_ = 0;
+  std::uint64_t consumed_ = 0;
+  Deadline deadline_ = Deadline::never();
+  std::function<Result<>()> before_refill_;
+  std::function<Result<>(ConstBytes)> tap_;
+};
+
+}  // namespace ramferry::checkpoint

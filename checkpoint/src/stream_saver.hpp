@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+// Stores what a savevm stream says into a PageStore, many pages with one write. One thread; counters from
+// any.
+#pragma once
+
+#include "page_store.hpp"
+#include "savevm_parser.hpp"
+
+#include <atomic>
+#include <bitset>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace ramferry::checkpoint {
+
+/// The bits of pages that came, kept for 128 MiB at a time.
+class SeenPages {
+ public:
+  void set_blocks(std::span<const BlockInfo> blocks);
+  /// Whether it came for the first time.
+  bool mark(std::uint32_t block, std::uint64_t offset);
+  std::uint64_t count() const noexcept { return count_.load(std::memory_order_relaxed); }
+
+ private:
+  static constexpr std::uint64_t kGroup = 32768;
+  std::vector<std::vector<std::unique_ptr<std::bitset<kGroup>>>> groups_;
+  std::atomic<std::uint64_t> count_ = 0;
+};
+
+class StreamSaver : public StreamEvents {
+ public:
+  /// `pages` is borrowed. Without it pages are counted, and not stored.
+  explicit StreamSaver(PageStore* pages) : pages_(pages) {}
+
+  Result<> head(ConstBytes bytes, const std::string& machine) override;
+  Result<> command(std::uint16_t /*id*/, ConstBytes /*data*/) override { return {}; }
+  Result<> ram_begins(std::uint32_t section, std::vector<BlockInfo> blocks) override;
+  Result<> beside_ram(ConstBytes frame) override;
+  Result<> page(std::uint32_t block, std::uint64_t offset, ConstBytes bytes) override;
+  Result<> fill(std::uint32_t block, std::uint64_t offset, std::uint8_t value) override;
+  Result<> delta(std::uint32_t block, std::uint64_t offset, ConstBytes delta) override;
+  Result<> unpacked(std::uint32_t block, std::uint64_t offset, ConstBytes bytes) override;
+  Result<> flush() override;
+
+  /// errc::protocol_mismatch unless every page came at least once.
+  Result<> check_complete() const;
+
+  const std::vector<std::byte>& configuration() const noexcept { return configuration_; }
+  const std::string& machine() const noexcept { return machine_; }
+  std::uint32_t ram_section() const noexcept { return ram_section_; }
+  /// Frames of live sections beside RAM, in their order.
+  const std::vector<std::byte>& beside() const noexcept { return beside_; }
+  const std::vector<BlockInfo>& blocks() const noexcept { return blocks_; }
+  std::uint64_t ram_bytes() const noexcept { return ram_bytes_.load(std::memory_order_relaxed); }
+  std::uint64_t seen_bytes() const noexcept { return seen_.count() * kPageBytes; }
+
+ private:
+  PageStore* pages_;
+  std::vector<std::byte> configuration_;
+  std::string machine_;
+  std::vector<std::byte> beside_;
+  std::uint32_t ram_section_ = 0;
+  std::vector<BlockInfo> blocks_;
+  std::atomic<std::uint64_t> ram_bytes_ = 0;
+  SeenPages seen_;
+  std::vector<Piece> pending_;  ///< views of the input's buffer
+};
+
+}  // namespace ramferry::checkpoint

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+// A migration stream from anybody: frame, RAM records, machine state.
+#include "checkpoint/stream_builder.hpp"
+#include "fuzz/replay.hpp"
+#include "machine_state.hpp"
+#include "page_store.hpp"
+#include "savevm_parser.hpp"
+#include "stream_saver.hpp"
+
+#include <cstdio>
+
+using namespace ramferry;
+using namespace ramferry::checkpoint;
+
+namespace {
+
+void take(ConstBytes input, int fd) {
+  test::PlayedStream played({input.begin(), input.end()}, 5000);
+  StreamInput in(played);
+  PageStore pages(fd, "fuzz");
+  StreamSaver saver(&pages);
+  SavevmParser parser(in, saver, RamBody::records);
+  if (!parser.read_ram()) return;
+  RAMFERRY_FUZZ_CHECK(pages.blocks() == saver.blocks());
+  RAMFERRY_FUZZ_CHECK(saver.seen_bytes() <= saver.ram_bytes());
+  const auto state = read_state(in, {});
+  if (!state) return;
+  RAMFERRY_FUZZ_CHECK(state->description_at + state->description_length <= state->bytes.size());
+  RAMFERRY_FUZZ_CHECK(pages.settle().has_value());
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  std::FILE* const file = std::tmpfile();
+  RAMFERRY_FUZZ_CHECK(file != nullptr);
+  take(fuzz::input(data, size), ::fileno(file));
+  std::fclose(file);
+  return 0;
+}
+
+std::vector<fuzz::Input> fuzz::seeds() {
+  // One page of content in all: every truncation of a seed is tried.
+  test::StreamBuilder plain;
+  plain.head().start({{"ram", 2 * test::kPage}, {"rom", test::kPage}});
+  plain.part().zeroed(0, "ram").filled(test::kPage, test::page_of(1)).zeroed(0, "rom").finish();
+  plain.part(3).zeroed(test::kPage, "ram").finish().devices();
+  test::StreamBuilder odd;
+  odd.head().command(1).command(2, std::array<std::byte, 4>{}).start({{"ram", 2 * test::kPage}});
+  odd.part().zeroed(0, "ram", 3).zeroed(test::kPage, {}, 7).finish();
+  odd.part(3).record(0, test::StreamBuilder::delta, "ram").u8(1).u16(3).u8(1).u8(1).u8(9).finish();
+  odd.devices(false);
+  return {plain.bytes(), odd.bytes()};
+}

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: MIT
+"""One QEMU, started, spoken to over QMP, and certain to end: the kernel kills it when this process ends."""
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+
+
+class QmpError(Exception):
+    """QEMU refused a command; the text is its own."""
+
+
+class Machine:
+    """`program` is a qemuprograms.Program. `options` come after the basic ones."""
+
+    def __init__(self, program, ram_mib=64, machine="pc-i440fx-7.2", options=(), incoming=None, ram_file=None,
+                 name="vm"):
+        self.name = name
+        self.folder = tempfile.mkdtemp(prefix="ramferry-qemu-")
+        ours, theirs = socket.socketpair()
+        self.console, console_theirs = socket.socketpair()
+        memory = (f"memory-backend-file,id=pc.ram,size={ram_mib}M,mem-path={ram_file},share=on" if ram_file
+                  else f"memory-backend-ram,id=pc.ram,size={ram_mib}M")
+        arguments = [*program.command, "-name", name, "-nodefaults", "-no-user-config", "-display", "none",
+                     "-accel", "tcg", "-machine", f"{machine},memory-backend=pc.ram", "-object", memory,
+                     "-m", str(ram_mib),
+                     "-chardev", f"socket,id=qmp,fd={theirs.fileno()}", "-mon", "chardev=qmp,mode=control",
+                     "-chardev", f"socket,id=console,fd={console_theirs.fileno()}", "-serial", "chardev:console",
+                     *options]
+        if incoming is not None:
+            arguments += ["-incoming", incoming]
+        self.messages_path = os.path.join(self.folder, "messages.txt")
+        with open(self.messages_path, "wb") as messages:
+            self.process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", "--", *arguments], stdin=subprocess.DEVNULL, stdout=messages,
+                stderr=messages, pass_fds=[theirs.fileno(), console_theirs.fileno()], start_new_session=True)
+        theirs.close()
+        console_theirs.close()
+        self._qmp = ours
+        self._buffer = b""
+        self._text = b""
+        self.events = []
+        self._read(time.monotonic() + 30)     # the greeting
+        self.ask("qmp_capabilities")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._qmp.close()
+        self.console.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def messages(self):
+        with open(self.messages_path, errors="replace") as file:
+            return file.read()
+
+    def _read(self, deadline):
+        while b"\n" not in self._buffer:
+            wait = deadline - time.monotonic()
+            if wait <= 0 or not select.select([self._qmp], [], [], wait)[0]:
+                raise TimeoutError(f"{self.name}: QMP does not answer; it said: {self.messages()}")
+            try:
+                got = self._qmp.recv(65536)
+            except ConnectionError:
+                got = b""
+            if not got:
+                raise QmpError(f"{self.name} is gone; it said: {self.messages()}")
+            self._buffer += got
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return json.loads(line)
+
+    def ask(self, command, timeout=30, **arguments):
+        request = {"execute": command}
+        if arguments:
+            request["arguments"] = {key.replace("_", "-"): value for key, value in arguments.items()}
+        try:
+            self._qmp.sendall(json.dumps(request).encode() + b"\n")
+        except ConnectionError as error:
+            raise QmpError(f"{self.name} is gone; it said: {self.messages()}") from error
+        deadline = time.monotonic() + timeout
+        while True:
+            answer = self._read(deadline)
+            if "event" in answer:
+                self.events.append(answer)
+            elif "error" in answer:
+                raise QmpError(f"{command}: {answer['error']['desc']}")
+            else:
+                return answer["return"]
+
+    def monitor(self, line):
+        return self.ask("human-monitor-command", timeout=60, command_line=line)
+
+    def capabilities(self, **switches):
+        self.ask("migrate-set-capabilities", capabilities=[
+            {"capability": name.replace("_", "-"), "state": state} for name, state in switches.items()])
+
+    def unlimited(self):
+        """As fast as it goes; the default limit is 128 MiB/s."""
+        self.ask("migrate-set-parameters", max_bandwidth=1 << 40, downtime_limit=2000)
+
+    def state(self):
+        return self.ask("query-status")["status"]
+
+    def migration(self):
+        return self.ask("query-migrate")
+
+    def migrate(self, uri, timeout=60):
+        """Starts a migration and waits for its end; what query-migrate says then."""
+        self.ask("migrate", uri=uri)
+        return self.migrated(timeout)
+
+    def migrated(self, timeout=60):
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            info = self.migration()
+            if info.get("status") in ("completed", "failed", "cancelled"):
+                return info
+            time.sleep(0.01)
+        raise TimeoutError(f"{self.name}: the migration does not end: {self.migration()}")
+
+    def arrived(self, timeout=60):
+        """Waits for an incoming migration; 'completed' or 'failed', or 'gone' if QEMU ended."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            try:
+                info = self.migration()
+                if info.get("status") in ("completed", "failed"):
+                    return info["status"]
+                if info.get("status") is None and self.state() not in ("inmigrate",):
+                    return "completed"
+            except QmpError:
+                self.process.wait(10)
+                return "gone"
+            time.sleep(0.01)
+        raise TimeoutError(f"{self.name}: nothing arrives: {self.messages()}")
+
+    def ram(self, length, first=0):
+        """Guest-physical memory, as QEMU itself saves it."""
+        path = os.path.join(self.folder, "pmemsave")
+        self.ask("pmemsave", timeout=120, val=first, size=length, filename=path)
+        with open(path, "rb") as file:
+            content = file.read()
+        os.unlink(path)
+        return content
+
+    def console_until(self, test, timeout):
+        """Reads the serial line until test(text so far) is true; the text."""
+        deadline = time.monotonic() + timeout
+        while True:
+            text = self._text.decode(errors="replace")
+            if test(text):
+                return text
+            wait = deadline - time.monotonic()
+            if wait <= 0 or not select.select([self.console], [], [], wait)[0]:
+                raise TimeoutError(f"{self.name}: the console never said it: ...{text[-2000:]!r}")
+            try:
+                got = self.console.recv(65536)
+            except ConnectionError:
+                got = b""
+            if not got:
+                raise QmpError(f"{self.name} ended: ...{text[-2000:]!r} {self.messages()}")
+            self._text += got
+
+    def all_console(self):
+        """What the serial line has said and was read so far."""
+        return self._text.decode(errors="replace")
+
+    def forget_console(self):
+        self._text = b""
