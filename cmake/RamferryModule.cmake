@@ -18,6 +18,10 @@ add_library(ramferry_build_flags INTERFACE)
 target_compile_options(ramferry_build_flags INTERFACE -Wall -Wextra -Wshadow -Wconversion
                        -Wno-missing-field-initializers  # designated initialisers leave fields out on purpose
                        -Wnon-virtual-dtor -Woverloaded-virtual -fvisibility=hidden)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  # GCC bug 105651: std::string::replace warns at -O3.
+  target_compile_options(ramferry_build_flags INTERFACE -Wno-restrict)
+endif()
 if(RAMFERRY_WERROR)
   target_compile_options(ramferry_build_flags INTERFACE -Werror)
 endif()
