@@ -38,7 +38,7 @@ namespace {
 
 constexpr std::size_t kFaultsAtOnce = 64;
 constexpr std::size_t kRunsPerLock = 64;  // how long writers wait for a harvest, at most
-constexpr std::uint64_t kGapPages = 64;   // protecting these again costs less than another system call
+constexpr std::uint64_t kGapPages = 8;    // protecting these again costs less than another system call
 
 class UserfaultfdTracker final : public DirtyTracker {
  public:

@@ -46,9 +46,6 @@ class Stamp {
   }
 };
 
-// Guest memory is written and read at the same time on purpose: "Clear before read" is why that is harmless.
-#define RAMFERRY_RACES_ON_PURPOSE __attribute__((no_sanitize("thread")))
-
 RAMFERRY_RACES_ON_PURPOSE inline void copy_words(volatile std::uint64_t* to,
                                                  const volatile std::uint64_t* from, std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) to[i] = from[i];

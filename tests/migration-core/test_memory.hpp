@@ -21,6 +21,9 @@ namespace ramferry::migration::test {
 
 inline constexpr std::uint64_t kPage = 4096;
 
+// Guest memory is written and read at the same time on purpose: "Clear before read" is why that is harmless.
+#define RAMFERRY_RACES_ON_PURPOSE __attribute__((no_sanitize("thread")))
+
 inline bool long_run() {
   return std::getenv("RAMFERRY_LONG") != nullptr;
 }
@@ -28,7 +31,12 @@ inline bool long_run() {
 /// Fresh, untouched memory; unmapped with the object.
 class Memory {
  public:
-  static Memory anonymous(std::uint64_t bytes) { return Memory(bytes, {}, MAP_PRIVATE | MAP_ANONYMOUS); }
+  /// In small pages, also where the machine gives huge ones to everybody.
+  static Memory anonymous(std::uint64_t bytes) {
+    Memory memory(bytes, {}, MAP_PRIVATE | MAP_ANONYMOUS);
+    madvise(memory.bytes_.data(), bytes, MADV_NOHUGEPAGE);
+    return memory;
+  }
   static Memory shared_anonymous(std::uint64_t bytes) {
     return Memory(bytes, {}, MAP_SHARED | MAP_ANONYMOUS);
   }
