@@ -23,6 +23,10 @@ PROGRAM = os.environ.get("RAMFERRY", "ramferry")
 LONG = os.environ.get("RAMFERRY_LONG") == "1"
 # Sanitizers make everything slower; nothing here is a timed test, these only end a hang.
 PATIENCE = float(os.environ.get("RAMFERRY_PATIENCE", "60"))
+# A sanitizer's finding must not pass for one of the program's own exit statuses.
+SANITIZER_STATUS = 99
+for _sanitizer in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS"):
+    os.environ[_sanitizer] = f"{os.environ.get(_sanitizer, '')}:exitcode={SANITIZER_STATUS}".lstrip(":")
 
 
 class QmpError(Exception):
@@ -262,6 +266,8 @@ class Case(unittest.TestCase):
         failed = outcome is not None and not getattr(outcome, "success", True)
         for vm in self.vms:
             vm.end()
+            if vm.process.returncode == SANITIZER_STATUS:
+                raise AssertionError(f"{vm.name}: {vm.errors()}")
             if failed and vm.stderr.exists():
                 print(f"--- {vm.name}\n{vm.errors()}", flush=True)
 
