@@ -26,6 +26,9 @@ void CheckpointNode::accept_all() {
     if (link) {
       take(std::move(*link));
       more = !once_;
+      // A source that opens more connections (multifd) is to hear at once that nobody takes them.
+      const std::lock_guard lock(mutex_);
+      if (once_) listener_.reset();
     } else {
       // A listener on a command or a descriptor has one link to give.
       const std::lock_guard lock(mutex_);
@@ -95,8 +98,8 @@ void CheckpointNode::stop() {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
     for (const auto& arrival : arrivals_) arrival->receiver->cancel();
+    if (listener_) listener_->cancel();
   }
-  listener_->cancel();
 }
 
 std::optional<Error> CheckpointNode::error() {

@@ -6,10 +6,10 @@
 // transport.
 //
 // One sending thread calls send, finish, lend, prepare, place, zero, fence and settle; one receiving thread
-// calls receive and revoke. Both may be the same thread. expose, cancel, stats, facts, settled and session from
-// any: a tunnel exposes a ring while another thread waits in receive. The transport's own threads take in placements, zero runs, fences and acknowledgements at any
-// time: the caller never has to pump. Bytes that nobody receives are buffered up to a bound; then the peer's
-// send blocks, and with it what it sent later.
+// calls receive and revoke. Both may be the same thread. expose, cancel, stats, facts, settled and session
+// from any: a tunnel exposes a ring while another thread waits in receive. The transport's own threads take
+// in placements, zero runs, fences and acknowledgements at any time: the caller never has to pump. Bytes that
+// nobody receives are buffered up to a bound; then the peer's send blocks, and with it what it sent later.
 #pragma once
 
 #include <ramferry/byte_stream.hpp>

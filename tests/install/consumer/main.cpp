@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Moves a buffer from one end of a unix: channel to the other, with the installed library alone.
+#include <ramferry/migration/ram_block.hpp>
+#include <ramferry/tcp/transport.hpp>
+
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstring>
 #include <future>
 #include <string>
 #include <vector>
-
-#include <unistd.h>
-
-#include <ramferry/migration/ram_block.hpp>
-#include <ramferry/tcp/transport.hpp>
 
 using namespace ramferry;
 

@@ -2,9 +2,9 @@
 // rdma: over libibverbs and librdmacm.
 #pragma once
 
-#include <memory>
-
 #include <ramferry/transport.hpp>
+
+#include <memory>
 
 namespace ramferry {
 
