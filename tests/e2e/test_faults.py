@@ -42,7 +42,10 @@ class AtEachPhase(Case):
     @staticmethod
     def go_on(*vms):
         for vm in vms:
-            vm("x-ramferry-continue")
+            try:
+                vm("x-ramferry-continue")
+            except ConnectionError:  # a destination that lost its source may have ended already, as it should
+                vm.exit_status()
 
     def assert_never_runs(self, destination):
         """It has ended, or waits for a decision; it does not run."""
