@@ -222,7 +222,7 @@ class PlantedFaults(Case):
         self.assertEqual(self.found_after("lost-dirty-mark"), "lost-update")
 
     def test_a_tracker_that_loses_one_mark_is_found(self):
-        source, destination = self.pair(["--dirty-rate", "200M", "--pattern", "hot", "--lose-mark"], ram="64M")
+        source, destination = self.pair(["--dirty-rate", "20M", "--pattern", "uniform", "--lose-mark"], ram="64M")
         source("migrate-set-parameters", max_bandwidth=100_000_000, downtime_limit=5)
         source("migrate", uri=destination.uri())
         self.help_to_converge(source)
