@@ -61,6 +61,7 @@ void RdmaChannel::handle(Lock& lock, const Completion& completion) {
   if (completion.error) {
     if (work == Work::lane_send)
       return on_lane_error(completion.error, "writing on lane " + std::to_string(lane));
+    control_->on_broken();
     return core_.fail_with({completion.error, "using the control connection", {}});
   }
   Result<> done;
@@ -168,6 +169,7 @@ void RdmaChannel::set_ready() {
 }
 
 void RdmaChannel::on_event(const LinkEvent& event) {
+  control_->on_broken();
   core_.fail_with({event.error, "using the connection: " + event.what, {}});
 }
 

@@ -65,7 +65,13 @@ bool ControlLink::fits(std::uint64_t bytes) const noexcept {
 }
 
 void ControlLink::pump() {
-  stuck_ = false;
+  const bool was_stuck = std::exchange(stuck_, false);
+  send_waiting();
+  // The event thread tries again; it may be asleep until the next heartbeat.
+  if (stuck_ && !was_stuck) core_.domain->wake();
+}
+
+void ControlLink::send_waiting() {
   while (!outbox_.empty() && !free_sends_.empty() && credits_ > kKeptCredits) {
     if (!send_frame(outbox_.front())) return;
     outbox_.pop_front();
@@ -81,7 +87,7 @@ bool ControlLink::owes_much() const noexcept {
 }
 
 bool ControlLink::send_frame(std::vector<std::byte>& frame) {
-  if (!queue_) return false;
+  if (!queue_ || is_broken_) return false;
   const std::size_t buffer = free_sends_.back();
   stamp(frame, {static_cast<std::uint16_t>(owed_), data_consumed_});
   const Bytes into = send_buffer(buffer);
@@ -97,7 +103,11 @@ bool ControlLink::send_frame(std::vector<std::byte>& frame) {
     stuck_ = true;  // the device's queue is shorter than it said
     return false;
   }
-  if (posted.error) core_.fail_with({posted.error, "sending a control message", {}});
+  if (posted.error) {
+    on_broken();
+    core_.fail_with({posted.error, "sending a control message", {}});
+    return false;
+  }
   free_sends_.pop_back();
   owed_ = 0;
   consumed_told_ = data_consumed_;
@@ -105,6 +115,11 @@ bool ControlLink::send_frame(std::vector<std::byte>& frame) {
   last_sent_ = std::chrono::steady_clock::now();
   core_.counters.wire_bytes_sent.add(frame.size());
   return true;
+}
+
+void ControlLink::on_broken() noexcept {
+  is_broken_ = true;
+  core_.changed.notify_all();
 }
 
 void ControlLink::on_sent(std::size_t buffer) {

@@ -38,8 +38,12 @@ class ControlLink {
   bool has_room() const noexcept;
   /// Data messages that the peer's buffer takes now.
   bool fits(std::uint64_t data_bytes) const noexcept;
-  /// All posted messages are in the peer's memory.
-  bool drained() const noexcept { return outbox_.empty() && free_sends_.size() == kControlSends; }
+  /// All posted messages are in the peer's memory, or can no longer get there.
+  bool drained() const noexcept {
+    return is_broken_ || (outbox_.empty() && free_sends_.size() == kControlSends);
+  }
+  /// The connection has failed: nothing more is sent or acknowledged.
+  void on_broken() noexcept;
 
   /// Sends what waits, as far as there is room.
   void pump();
@@ -61,6 +65,7 @@ class ControlLink {
 
  private:
   explicit ControlLink(Core& core) noexcept : core_(core) {}
+  void send_waiting();
   bool send_frame(std::vector<std::byte>& frame);
   bool owes_much() const noexcept;
   Bytes send_buffer(std::size_t index) const noexcept;
@@ -78,7 +83,7 @@ class ControlLink {
   std::uint64_t data_sent_ = 0, peer_consumed_ = 0;      // this way
   std::uint64_t data_received_ = 0, data_consumed_ = 0;  // that way
   std::uint64_t consumed_told_ = 0;
-  bool stuck_ = false;
+  bool stuck_ = false, is_broken_ = false;
   Time last_sent_{}, last_heard_{};
 };
 

@@ -343,6 +343,17 @@ TEST(RdmaChannel, AFenceThatLeavesALaneOutIsNotBelieved) {
   EXPECT_FALSE(outcome);
 }
 
+TEST(RdmaChannel, AMessageThatADeviceHadNoRoomForIsSentAgainAtOnce) {
+  ModelPlan plan;
+  plan.partial_posts = 0.5;
+  // No heartbeat comes to the rescue: the next one is due long after the deadline.
+  Subject subject(plan, "lanes=2&peer-timeout=3600000", 64 * kPage);
+  for (int round = 0; round < 100 && !::testing::Test::HasFailure(); ++round) {
+    EXPECT_OK(subject.place(0, 64 * kPage));
+    EXPECT_OK(subject.settle());
+  }
+}
+
 TEST(RdmaChannel, EveryPageIsRightWhateverTheOrder) {
   const unsigned seeds = test::repetitions(12, 300);
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
