@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <functional>
 #include <future>
 #include <mutex>
 #include <random>
@@ -51,12 +52,13 @@ std::vector<std::byte> read_to_end(ByteStream& from) {
 /// Two ends over an in-process channel; what the far end dials waits in `dialled`.
 class TunnelPair {
  public:
-  explicit TunnelPair(Options options = {}, bool dial_fails = false) {
+  explicit TunnelPair(Options options = {}, bool dial_fails = false, std::function<void()> before_dial = {}) {
     auto pair = test::make_loopback_pair();
     near = std::make_unique<Session>(std::move(pair.source), options, Dial{}, log_);
     far = std::make_unique<Session>(
         std::move(pair.destination), options,
-        [this, dial_fails]() -> Result<std::unique_ptr<ByteStream>> {
+        [this, dial_fails, before_dial]() -> Result<std::unique_ptr<ByteStream>> {
+          if (before_dial) before_dial();
           if (dial_fails) return fail(errc::peer_gone, "dialling");
           Plain plain = make_plain();
           const std::lock_guard lock(mutex_);
@@ -177,6 +179,29 @@ TEST(Tunnel, UsesStreamNumbersAgainAndServesManyAtOnce) {
   EXPECT_EQ(tunnel.near->stats().open_now, 0u);
   ASSERT_TRUE(tunnel.near->finish(Deadline::after(seconds(20))));
   EXPECT_TRUE(tunnel.far_result());
+}
+
+TEST(Tunnel, DialsInTheOrderInWhichStreamsWereOpened) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  int begun = 0;
+  // The first one takes its time, and would let a second one pass.
+  TunnelPair tunnel({}, false, [&] {
+    std::unique_lock lock(mutex);
+    changed.notify_all();
+    if (++begun == 1) changed.wait_for(lock, std::chrono::milliseconds(200), [&] { return begun > 1; });
+  });
+  std::vector<std::unique_ptr<ByteStream>> users;
+  for (std::uint8_t number = 0; number < 20; ++number) {
+    users.push_back(tunnel.open());
+    ASSERT_TRUE(users.back()->send(std::array{std::byte{number}}));
+    ASSERT_TRUE(users.back()->finish(Deadline::after(seconds(20))));
+  }
+  for (std::uint8_t number = 0; number < 20; ++number) {
+    const auto dialled = tunnel.take_dialled();
+    ASSERT_TRUE(dialled);
+    EXPECT_EQ(read_to_end(*dialled), std::vector{std::byte{number}});
+  }
 }
 
 TEST(Tunnel, RefusesOneStreamTooMany) {

@@ -8,11 +8,51 @@
 #include <utility>
 
 namespace ramferry::tunnel {
+namespace {
+
+/// Dials one after another, in the order in which the streams were opened: a QEMU before 8.0 takes the first
+/// connection that comes for its main one. Thread-safe.
+class DialLine {
+ public:
+  explicit DialLine(Dial dial) : dial_(std::move(dial)) {}
+
+  bool dials() const noexcept { return dial_ != nullptr; }
+  /// The next place in the line, and the call that waits there and dials. It must be made.
+  Dial join() {
+    return [this, place = joined_++]() -> Result<std::unique_ptr<ByteStream>> {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return dialled_ == place; });
+      const bool wanted = !closed_;
+      lock.unlock();
+      Result<std::unique_ptr<ByteStream>> plain = fail(errc::cancelled, "dialling");
+      if (wanted) plain = dial_();
+      lock.lock();
+      ++dialled_;
+      changed_.notify_all();
+      return plain;
+    };
+  }
+  /// Whoever still waits is not to dial.
+  void close() {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+  }
+
+ private:
+  const Dial dial_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::uint64_t joined_ = 0;  ///< by the session's thread alone
+  std::uint64_t dialled_ = 0;
+  bool closed_ = false;
+};
+
+}  // namespace
 
 class Session::Impl {
  public:
   Impl(std::unique_ptr<Channel> fabric, Options options, Dial dial, Log& log)
-      : fabric_(std::move(fabric)), options_(options), dial_(std::move(dial)), uplink_(*fabric_, log) {}
+      : fabric_(std::move(fabric)), options_(options), line_(std::move(dial)), uplink_(*fabric_, log) {}
   ~Impl() {
     fabric_->cancel();
     drop_all();
@@ -35,7 +75,7 @@ class Session::Impl {
 
   std::unique_ptr<Channel> fabric_;
   const Options options_;
-  const Dial dial_;
+  DialLine line_;
   Uplink uplink_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
@@ -58,7 +98,8 @@ Result<Rings*> Session::Impl::rings_of(std::uint32_t number) {
 }
 
 Result<> Session::Impl::open(std::unique_ptr<ByteStream> plain) {
-  if (dial_) return fail(errc::wrong_state, "opening a tunnel stream: this end answers, it does not open");
+  if (line_.dials())
+    return fail(errc::wrong_state, "opening a tunnel stream: this end answers, it does not open");
   std::unique_ptr<Stream> replaced;  // joined outside the lock
   std::uint32_t number = 1;
   {
@@ -81,7 +122,7 @@ Result<> Session::Impl::open(std::unique_ptr<ByteStream> plain) {
 
 Result<> Session::Impl::accept(const Message& message) {
   const std::string what = "tunnel stream " + std::to_string(message.stream);
-  if (!dial_) return fail(errc::protocol_mismatch, what + " was opened by the wrong end");
+  if (!line_.dials()) return fail(errc::protocol_mismatch, what + " was opened by the wrong end");
   if (message.stream == 0 || message.stream > options_.most_streams)
     return fail(errc::protocol_mismatch, what + " is out of range");
   if (message.value != options_.ring_bytes)
@@ -94,8 +135,9 @@ Result<> Session::Impl::accept(const Message& message) {
     if (taken != streams_.end() && !taken->second->over())
       return fail(errc::protocol_mismatch, what + " is open");
     RAMFERRY_TRY_ASSIGN(Rings * rings, rings_of(message.stream));
-    replaced = std::exchange(streams_[message.stream],
-                             std::make_unique<Stream>(message.stream, *rings, uplink_, nullptr, dial_));
+    replaced =
+        std::exchange(streams_[message.stream],
+                      std::make_unique<Stream>(message.stream, *rings, uplink_, nullptr, line_.join()));
     ++opened_;
     RAMFERRY_TRY(streams_[message.stream]->on_opened());  // the opener's ring was exposed before it asked
   }
@@ -148,6 +190,7 @@ Result<> Session::Impl::run() {
 
 void Session::Impl::drop_all() {
   std::map<std::uint32_t, std::unique_ptr<Stream>> streams;
+  line_.close();
   {
     const std::lock_guard lock(mutex_);
     ended_ = true;
