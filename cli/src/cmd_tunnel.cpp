@@ -80,7 +80,9 @@ class Entrance {
     if (!uri) return report_failure(uri.error());
     auto listener = catalog_.listen(*uri);
     if (!listener) return report_failure(listener.error());
-    fmt::print(stderr, "tunnel: entrance at {}\n", (*listener)->local().to_string());
+    Endpoint entrance = (*listener)->local();
+    entrance.options.clear();  // as it is typed at a QEMU
+    fmt::print(stderr, "tunnel: entrance at {}\n", entrance.to_string());
     while (!signals.take()) {
       auto link = (*listener)->accept(Deadline::after(kLookAround));
       if (!link && !link.error().is(errc::timed_out)) return report_failure(link.error());

@@ -115,6 +115,18 @@ class Machine:
     def migration(self):
         return self.ask("query-migrate")
 
+    def multifd(self, channels):
+        self.capabilities(multifd=channels > 0)
+        if channels > 0:
+            self.ask("migrate-set-parameters", multifd_channels=channels)
+
+    def listen(self, uri):
+        """Of a machine started with incoming="defer"; the address at which it waits, with its real port."""
+        self.ask("migrate-incoming", uri=uri)
+        if not uri.startswith("tcp:"):
+            return uri
+        return f"tcp:127.0.0.1:{self.migration()['socket-address'][0]['port']}"
+
     def migrate(self, uri, timeout=60):
         """Starts a migration and waits for its end; what query-migrate says then."""
         self.ask("migrate", uri=uri)

@@ -73,3 +73,33 @@ class Receive:
                 raise TimeoutError(f"{len(self.reports)} of {count} reports: {self.messages}")
             time.sleep(0.01)
         return self.reports
+
+
+class TunnelEnd:
+    """`ramferry tunnel enter|exit` in the background; `at` is where it waits. `once`: it leaves after one session."""
+
+    def __init__(self, end, at, to):
+        self.process = subprocess.Popen([PROGRAM, "tunnel", end, "--once", "--json", at, to], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.messages = self.process.stderr.readline()
+        if " at " not in self.messages:
+            self.end()
+            raise AssertionError(f"tunnel {end}: {self.messages}")
+        self.at = self.messages.split(" at ", 1)[1].strip().split("?")[0]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+    def wait(self, timeout=60):
+        """Its status, and what it reports."""
+        said, errors = self.process.communicate(timeout=timeout)
+        self.messages += errors
+        return self.process.returncode, json.loads(said) if said else {}
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""A live Linux guest moves from stock QEMU to stock QEMU through `ramferry tunnel`, and counts on without an error.
+
+One boot, then hop after hop; at last networks that break. RAMFERRY_LONG=1: every combination, and the newer QEMU.
+"""
+import os
+import time
+import unittest
+
+from qemukit import guest, programs, ramferry
+from qemukit.relay import Relay
+from qemukit.traveller import Traveller
+
+LONG = os.environ.get("RAMFERRY_LONG") == "1"
+MIB = 1 << 20
+PEER_TIMEOUT = 5        # seconds of silence after which the tunnel gives its fabric up
+NOTICED = 30            # seconds within which both QEMUs must have seen it, on a machine as busy as you like
+
+
+class Tunnel(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        try:
+            cls.program = programs.installed()
+            cls.traveller = Traveller(cls.program)
+        except programs.Missing as missing:
+            raise unittest.SkipTest(str(missing))
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.traveller.end()
+
+    def destination(self, program, channels):
+        machine = self.traveller.guest.machine(program, incoming="defer")
+        self.addCleanup(lambda: machine is self.traveller.machine or machine.end())
+        machine.multifd(channels)
+        return machine
+
+    def source(self, channels):
+        machine = self.traveller.machine
+        machine.unlimited()
+        machine.capabilities(return_path=True)
+        machine.multifd(channels)
+        return machine
+
+    def hop(self, plain, fabric, channels, program):
+        traveller = self.traveller
+        source, destination = self.source(channels), self.destination(program, channels)
+        to = destination.listen(traveller.address(plain))
+        with ramferry.TunnelEnd("exit", traveller.address(fabric), to) as far, \
+                ramferry.TunnelEnd("enter", traveller.address(plain), far.at) as near:
+            info = source.migrate(near.at, timeout=120)
+            self.assertEqual(info["status"], "completed", info)
+            self.assertEqual(destination.arrived(120), "completed", destination.messages())
+            for end in (near, far):
+                status, report = end.wait()
+                self.assertEqual(status, 0, end.messages)
+                if report["failed"]:   # a QEMU that is done may hang up on what it has not read
+                    print(end.messages, flush=True)
+                self.assertGreaterEqual(report["streams"], 1 + channels)
+        traveller.settle(destination, traveller.last_count(source))
+
+    def test_1_the_guest_survives(self):
+        cases = [("unix", "tcp", 0), ("tcp", "unix", 4), ("unix", "tcp", 4), ("tcp", "tcp", 0)]
+        if LONG:
+            cases = [(plain, fabric, channels) for plain in ("unix", "tcp") for fabric in ("tcp", "unix")
+                     for channels in (0, 1, 4, 16)]
+        for plain, fabric, channels in cases:
+            with self.subTest(plain=plain, fabric=fabric, multifd=channels):
+                self.hop(plain, fabric, channels, self.program)
+
+    @unittest.skipUnless(LONG, "RAMFERRY_LONG=1 crosses versions")
+    def test_2_versions(self):
+        try:
+            newer = programs.backports()
+        except programs.Missing as missing:
+            self.skipTest(str(missing))
+        for program in (newer, newer, self.program):
+            with self.subTest(to=program.version):
+                self.hop("unix", "tcp", 0, program)
+        self.hop("unix", "tcp", 0, newer)
+        for channels in (1, 4):
+            with self.subTest("between newer ones", multifd=channels):
+                self.hop("unix", "tcp", channels, newer)
+        self.hop("tcp", "tcp", 0, self.program)
+
+    def break_in_the_middle(self, silently, channels):
+        source, destination = self.source(channels), self.destination(self.program, channels)
+        source.ask("migrate-set-parameters", max_bandwidth=16 * MIB)
+        to = destination.listen(self.traveller.address("unix"))
+        timeout = f"?peer-timeout={PEER_TIMEOUT}"
+        with ramferry.TunnelEnd("exit", "tcp:127.0.0.1:0" + timeout, to) as far, \
+                Relay(far.at, 8 * MIB, silently) as relay, \
+                ramferry.TunnelEnd("enter", self.traveller.address("unix"), relay.at + timeout) as near:
+            source.ask("migrate", uri=near.at)
+            self.assertTrue(relay.broken.wait(60))
+            begun = time.monotonic()
+            self.assertEqual(source.migrated(NOTICED)["status"], "failed")
+            self.assertIn(destination.arrived(NOTICED), ("failed", "gone"))
+            took = time.monotonic() - begun
+            for end in (near, far):
+                self.assertEqual(end.wait()[0], 1, end.messages)
+        print(f"both QEMUs saw it after {took:.1f} s", flush=True)
+        self.assertEqual(source.state(), "running")
+        source.forget_console()
+        text = guest.running(source)
+        self.assertEqual(guest.errors(text), 0, text)
+
+    def test_3_a_broken_fabric_is_a_closed_socket_at_both(self):
+        for silently in (False, True):
+            for channels in (0, 4) if LONG else (0,):
+                with self.subTest(silently=silently, multifd=channels):
+                    self.break_in_the_middle(silently, channels)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""A running guest that is taken from QEMU to QEMU: one boot for any number of cases."""
+import os
+import shutil
+import tempfile
+
+from . import guest, ramferry
+
+
+class Traveller:
+    """The guest, and the QEMU that it runs in."""
+
+    def __init__(self, program):
+        self.guest = guest.Guest()
+        self.folder = tempfile.mkdtemp(prefix="ramferry-guest-")
+        self.machine = self.guest.machine(program)
+        self.sockets = 0
+        guest.running(self.machine, timeout=300)
+
+    def end(self):
+        self.machine.end()
+        shutil.rmtree(self.folder)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def socket(self):
+        self.sockets += 1
+        return self.path(f"socket-{self.sockets}")
+
+    def address(self, way):
+        """A free one to listen at."""
+        return f"unix:{self.socket()}" if way == "unix" else "tcp:127.0.0.1:0"
+
+    def save(self, way, return_path):
+        """Moves the running guest into a file; the last count that the source's console saw."""
+        source, file = self.machine, self.path("guest.ckpt")
+        source.unlimited()
+        source.capabilities(return_path=return_path)
+        if way == "exec":
+            # QEMU writes into a command of its own; the program reads from one of its own: a FIFO joins them.
+            fifo = self.socket()
+            os.mkfifo(fifo)
+            with ramferry.Receive(f"exec:cat {fifo}", file) as receive:
+                info = source.migrate(f"exec:cat >{fifo}", timeout=120)
+                status = receive.wait()
+        else:
+            with ramferry.Receive(self.address(way), file) as receive:
+                info = source.migrate(receive.at, timeout=120)
+                status = receive.wait()
+        assert status == 0, receive.messages
+        assert info["status"] == "completed", info
+        assert source.state() == "postmigrate", source.state()
+        return file, self.last_count(source)
+
+    @staticmethod
+    def last_count(source):
+        """What the guest said before it was paused: all of it is in the console's socket by now."""
+        try:
+            text = source.console_until(lambda text: False, timeout=0.2)
+        except TimeoutError:
+            text = source.all_console()
+        assert guest.errors(text) == 0, text[-300:]
+        return guest.counts(text)[-1]
+
+    def restore(self, way, file, program):
+        if way == "exec":
+            destination = self.guest.machine(program, incoming=f"exec:{ramferry.PROGRAM} send {file} 'exec:cat 1>&3' 3>&1 >&2")
+        else:
+            destination = self.guest.machine(program, incoming="defer")
+            done = ramferry.run("send", file, destination.listen(self.address(way)))
+            if done.returncode != 0:
+                destination.end()
+                raise AssertionError(done.stderr)
+        assert destination.arrived(120) == "completed", destination.messages()
+        return destination
+
+    def hop(self, way_in, way_out, program, return_path=True):
+        file, last = self.save(way_in, return_path and way_in != "exec")
+        self.settle(self.restore(way_out, file, program), last)
+
+    def settle(self, destination, last):
+        """The guest lives there from now on, and counts on from where it was."""
+        self.machine.end()
+        self.machine = destination
+        text = guest.running(destination)
+        counts = guest.counts(text)
+        # A line that was being printed during the switch is in two halves.
+        assert last < counts[0] <= last + 2, f"{last} at the source, then {counts}"
+        assert counts == list(range(counts[0], counts[0] + len(counts))), counts
+        assert guest.errors(text) == 0, text
