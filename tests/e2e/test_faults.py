@@ -196,6 +196,35 @@ class AtEachPhase(Case):
 
         self.each(("setup", "active", "switchover"), freeze)
 
+    def test_source_frozen_before_it_commits_leaves_a_destination_that_waits_for_a_decision(self):
+        source, destination, _ = self.at("prepared")
+        source.freeze()
+        self.go_on(destination)
+        destination.wait_state("paused")
+        self.assertEqual(destination.own()["hand-over"], "unknown")
+        with self.assertRaisesRegex(harness.QmpError, "x-ramferry-force"):
+            destination("cont")
+        source.thaw()
+        source.wait_migration("failed")
+        if source.own().get("hand-over") == "unknown":  # it had let go before it saw that the destination was gone
+            self.assert_unknown_at_source(source)
+        else:
+            self.assert_source_runs_on(source)
+        self.assertEqual(destination.state(), "paused")
+
+    def test_source_frozen_after_it_committed_has_given_the_guest_away(self):
+        source, destination, _ = self.at("committed")
+        source.freeze()
+        self.go_on(destination)
+        destination.wait_state("running")
+        source.thaw()
+        ended = source.wait_migration("completed", "failed")
+        if ended["status"] == "failed":
+            self.assert_unknown_at_source(source)
+        else:
+            self.assertEqual(source.wait_state("postmigrate"), "postmigrate")
+        self.assert_right(destination.swept())
+
 
 class AfterAFailure(Case):
     def test_a_new_migration_succeeds(self):
