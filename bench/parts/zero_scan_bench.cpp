@@ -3,7 +3,7 @@
 //   --benchmark_filter='ZeroScan|PlainRead' --benchmark_repetitions=9
 //   --benchmark_enable_random_interleaving=true
 #include "guest_memory.hpp"
-#include "zero_scan.hpp"
+#include "zero_loops.hpp"
 
 #include <ramferry/migration/zero_page.hpp>
 

@@ -3,7 +3,7 @@
 
 #include "file_io.hpp"
 
-#include <ramferry/migration/zero_page.hpp>
+#include <ramferry/zero_scan.hpp>
 
 #include <fcntl.h>
 
@@ -63,7 +63,7 @@ Result<> PageStore::place(const Piece& piece, std::vector<Target>& targets) {
     rest = rest.subspan(bytes.size());
     offset += bytes.size();
     const bool whole = bytes.size() == kPageBytes;
-    const bool blank = whole && migration::is_zero(bytes);
+    const bool blank = whole && is_zero(bytes);
     const std::uint64_t sum = whole && !blank ? checksum(bytes) : 0;
 
     const std::lock_guard lock(mutex_);
@@ -204,7 +204,7 @@ Result<> PageStore::sum_stale() {
   return each_page([&](Chunk& chunk, std::uint64_t page) -> Result<> {
     if (!chunk.stale[page]) return {};
     RAMFERRY_TRY(read_at(fd_, chunk.slot[page] * kPageBytes, Bytes(content), name_));
-    if (migration::is_zero(content)) {
+    if (is_zero(content)) {
       drop_page(chunk, page);
     } else {
       chunk.sum[page] = checksum(content);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include "zero_scan.hpp"
-
 #include <ramferry/migration/zero_page.hpp>
+#include <ramferry/zero_scan.hpp>
 
 #include <cstdint>
 
@@ -10,19 +9,7 @@ namespace {
 
 constexpr std::uint64_t kPagesAhead = 4;  // fetch the first line of this later page while looking at one
 
-/// Most pages in use differ from zero within their first, middle or last word.
-bool sample_is_zero(ConstBytes page) noexcept {
-  constexpr std::size_t kSample = 8;
-  if (page.size() < 2 * kSample) return true;
-  return scan_portable(page.first(kSample)) && scan_portable(page.subspan(page.size() / 2, kSample)) &&
-         scan_portable(page.last(kSample));
-}
-
 }  // namespace
-
-bool is_zero(ConstBytes page) noexcept {
-  return sample_is_zero(page) && best_zero_scan()(page);
-}
 
 void append_run(std::vector<PageRun>& runs, const PageRun& run) {
   if (!runs.empty() && runs.back().block == run.block && runs.back().first + runs.back().count == run.first)
@@ -35,11 +22,10 @@ std::uint64_t split_zeros(const RamLayout& layout, const PageRun& run, std::vect
                           std::vector<PageRun>& zeros) {
   const std::uint64_t page_bytes = layout[run.block].page_bytes;
   const ConstBytes memory = layout.memory(run);
-  const ZeroScan scan = best_zero_scan();
   const auto page_at = [&](std::uint64_t page) { return memory.subspan(page * page_bytes, page_bytes); };
   const auto zero_at = [&](std::uint64_t page) {
     if (page + kPagesAhead < run.count) __builtin_prefetch(page_at(page + kPagesAhead).data());
-    return sample_is_zero(page_at(page)) && scan(page_at(page));
+    return is_zero(page_at(page));
   };
   std::uint64_t not_zero = 0;
   bool zero = run.count > 0 && zero_at(0);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <ramferry/slot.hpp>
+#include <ramferry/zero_scan.hpp>
 
 #include <algorithm>
 #include <cstring>
@@ -10,11 +11,6 @@ namespace {
 
 constexpr std::uint64_t kGranule = 4096;  // resolution of "may have been written"
 constexpr std::uint64_t kGranulesPerWord = 64;
-
-bool is_zero(ConstBytes bytes) noexcept {
-  if (bytes.empty()) return true;
-  return bytes.front() == std::byte{0} && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0;
-}
 
 }  // namespace
 

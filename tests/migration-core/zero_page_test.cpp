@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "test_memory.hpp"
-#include "zero_scan.hpp"
+#include "zero_loops.hpp"
 
 #include <ramferry/migration/dirty_set.hpp>
 #include <ramferry/migration/zero_page.hpp>
+#include <ramferry/zero_scan.hpp>
 
 #include <gtest/gtest.h>
 

@@ -1,22 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Which pages hold nothing but zeros, found at memory speed.
-//
-// The guest may write to the memory meanwhile: the answer is then that of some moment during the call, and
-// the write has marked the page dirty again ("Clear before read" in docs/design-notes.md). Any thread; reads
-// each byte at most once, writes nothing. Reading pages that were never touched maps them, and allocates
-// those of a memfd: leave them out with touched_runs().
+// Which pages hold nothing but zeros: runs of them, by the scan of <ramferry/zero_scan.hpp>, whose promises
+// hold here. Leave pages that were never touched out with touched_runs(): reading would allocate those of a
+// memfd.
 #pragma once
 
-#include <ramferry/bytes.hpp>
 #include <ramferry/migration/ram_block.hpp>
 
 #include <vector>
 
 namespace ramferry::migration {
-
-/// Whether all bytes are zero. Made for whole pages; any size and alignment is right, and no bytes are all
-/// zero.
-bool is_zero(ConstBytes page) noexcept;
 
 /// Appends the pages of `run` to `zeros` or to `pages`, in order. A run that continues the last one of its
 /// list prolongs it. Returns how many pages went to `pages`.

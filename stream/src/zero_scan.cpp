@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include "zero_scan.hpp"
+#include "zero_loops.hpp"
+
+#include <ramferry/zero_scan.hpp>
 
 #include <cstdint>
 
@@ -7,7 +9,7 @@
 #include <immintrin.h>
 #endif
 
-namespace ramferry::migration {
+namespace ramferry {
 namespace {
 
 constexpr std::size_t kLine = 64;
@@ -76,4 +78,20 @@ ZeroScan best_zero_scan() noexcept {
   return best;
 }
 
-}  // namespace ramferry::migration
+namespace {
+
+/// Most pages in use differ from zero within their first, middle or last word.
+bool sample_is_zero(ConstBytes page) noexcept {
+  constexpr std::size_t kSample = 8;
+  if (page.size() < 2 * kSample) return true;
+  return scan_portable(page.first(kSample)) && scan_portable(page.subspan(page.size() / 2, kSample)) &&
+         scan_portable(page.last(kSample));
+}
+
+}  // namespace
+
+bool is_zero(ConstBytes page) noexcept {
+  return sample_is_zero(page) && best_zero_scan()(page);
+}
+
+}  // namespace ramferry

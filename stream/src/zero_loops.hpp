@@ -9,7 +9,7 @@
 
 #define RAMFERRY_READS_GUEST_MEMORY __attribute__((no_sanitize("thread")))
 
-namespace ramferry::migration {
+namespace ramferry {
 
 using ZeroScan = bool (*)(ConstBytes) noexcept;
 
@@ -19,4 +19,4 @@ ZeroScan scan_avx2() noexcept;
 /// The fastest that this CPU runs.
 ZeroScan best_zero_scan() noexcept;
 
-}  // namespace ramferry::migration
+}  // namespace ramferry
