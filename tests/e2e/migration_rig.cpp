@@ -9,60 +9,11 @@ namespace ramferry::test {
 
 using namespace ramferry::migration;
 
-class PairTransport::Queue {
- public:
-  void push(std::unique_ptr<Channel> channel) {
-    const std::lock_guard lock(mutex_);
-    channels_.push_back(std::move(channel));
-    changed_.notify_all();
-  }
-  Result<Link> pop(Deadline deadline) {
-    std::unique_lock lock(mutex_);
-    const auto ready = [&] { return cancelled_ || !channels_.empty(); };
-    if (deadline.is_never())
-      changed_.wait(lock, ready);
-    else if (!changed_.wait_until(lock, deadline.when(), ready))
-      return fail(errc::timed_out, "accepting");
-    if (cancelled_) return fail(errc::cancelled, "accepting");
-    Link link = std::move(channels_.front());
-    channels_.pop_front();
-    return link;
-  }
-  void cancel() {
-    const std::lock_guard lock(mutex_);
-    cancelled_ = true;
-    changed_.notify_all();
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<std::unique_ptr<Channel>> channels_;
-  bool cancelled_ = false;
-};
-
 namespace {
 
 constexpr std::string_view kSchemes[] = {"unix"};
 
-template <class Queue>
-class PairListener final : public Listener {
- public:
-  PairListener(std::shared_ptr<Queue> queue, Endpoint at) : queue_(std::move(queue)), at_(std::move(at)) {}
-  Endpoint local() const override { return at_; }
-  Result<Link> accept(Deadline deadline) override { return queue_->pop(deadline); }
-  void cancel() noexcept override { queue_->cancel(); }
-
- private:
-  std::shared_ptr<Queue> queue_;
-  Endpoint at_;
-};
-
 }  // namespace
-
-std::shared_ptr<PairTransport::Queue> PairTransport::make_queue() {
-  return std::make_shared<Queue>();
-}
 
 std::span<const std::string_view> PairTransport::schemes() const noexcept {
   return kSchemes;
@@ -75,7 +26,7 @@ Result<Link> PairTransport::connect(const Endpoint& /*to*/, SessionId session, D
 }
 
 Result<std::unique_ptr<Listener>> PairTransport::listen(const Endpoint& at) {
-  return std::make_unique<PairListener<Queue>>(queue_, at);
+  return std::make_unique<QueueListener>(queue_, at);
 }
 
 class MigrationRig::Hooks final : public IncomingHooks {

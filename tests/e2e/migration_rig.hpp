@@ -5,6 +5,7 @@
 
 #include "fake_vm.hpp"
 #include "support/channel_pair.hpp"
+#include "support/link_queue.hpp"
 
 #include <ramferry/migration/global_state.hpp>
 #include <ramferry/migration/incoming.hpp>
@@ -12,11 +13,8 @@
 #include <ramferry/migration/ram_section.hpp>
 
 #include <atomic>
-#include <condition_variable>
-#include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 
 namespace ramferry::test {
@@ -35,10 +33,8 @@ class PairTransport final : public Transport {
   Result<std::unique_ptr<Listener>> listen(const Endpoint& at) override;
 
  private:
-  class Queue;
   MakePair make_;
-  std::shared_ptr<Queue> queue_ = make_queue();
-  static std::shared_ptr<Queue> make_queue();
+  std::shared_ptr<LinkQueue> queue_ = std::make_shared<LinkQueue>();
 };
 
 /// What the two ends said when both were done.

@@ -4,6 +4,7 @@
 #include "fuzz/replay.hpp"
 #include "hello.hpp"
 #include "message.hpp"
+#include "rdma/sample_messages.hpp"
 
 using namespace ramferry;
 using namespace ramferry::rdma;
@@ -31,25 +32,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 }
 
 std::vector<fuzz::Input> fuzz::seeds() {
-  static const std::vector<std::byte> some(100, std::byte{7});
-  const std::vector<Message> messages{Start{3},
-                                      Welcome{},
-                                      BytesMessage{some},
-                                      ZeroMessage{{{SlotId{1}, 4096, 8192}, {SlotId{2}, 0, 1}}},
-                                      StoreMessage{SlotId{1}, 5, 4096, 9, true, some},
-                                      Finish{},
-                                      WantMessage{true, {{SlotId{1}, 1, 2, 3}}},
-                                      GrantMessage{{{SlotId{1}, 1, 2, 3, 4, 5}}},
-                                      ByMessage{SlotId{7}, 8},
-                                      Reclaim{123},
-                                      ReleaseMessage{{{SlotId{1}, 2, 3}}},
-                                      FenceMessage{1, 2, 3, 4},
-                                      Settled{5},
-                                      Revoked{true},
-                                      Heartbeat{},
-                                      Farewell{"why"}};
   std::vector<Input> all;
-  for (const Message& message : messages) all.push_back(encode(message));
+  for (const Message& message : one_of_each()) all.push_back(encode(message));
   all.emplace_back(kLaneFenceBytes);
   encode(LaneFence{1, 2, 3}, all.back());
   all.push_back(

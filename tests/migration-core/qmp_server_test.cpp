@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What a client of the monitor sees. The texts and classes are those of a QEMU 7.2.
+#include "support/link_queue.hpp"
 #include "support/socket_pair.hpp"
 
 #include <ramferry/migration/qmp_server.hpp>
@@ -55,15 +56,15 @@ class QmpServerTest : public testing::Test {
     table_.add({.name = "break", .run = [](const json&) -> QmpResult { return qmp_fail("broken"); }});
   }
   void serve(QmpSettings settings = {}) {
-    auto listener = std::make_unique<test::QueueListener>();
-    listener_ = listener.get();
-    server_ = std::make_unique<QmpServer>(std::move(listener), table_, settings, log_);
+    connections_ = std::make_shared<test::LinkQueue>();
+    server_ = std::make_unique<QmpServer>(std::make_unique<test::QueueListener>(connections_), table_,
+                                          settings, log_);
   }
   /// Connected, greeted, not negotiated.
   Client connect() {
     if (!server_) serve();
     auto [ours, theirs] = test::make_socket_pair();
-    listener_->push(std::move(theirs));
+    connections_->push(std::move(theirs));
     Client client(std::move(ours));
     greeting_ = client.hear();
     return client;
@@ -82,7 +83,7 @@ class QmpServerTest : public testing::Test {
   NullLog log_;
   QmpCommandTable table_;
   json greeting_;
-  test::QueueListener* listener_ = nullptr;
+  std::shared_ptr<test::LinkQueue> connections_;
   std::unique_ptr<QmpServer> server_;
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Byte streams over a pair of connected sockets, and a listener that hands out what a test gives it.
+// Byte streams over a pair of connected sockets.
 #pragma once
 
 #include <ramferry/transport.hpp>
@@ -10,10 +10,7 @@
 
 #include <atomic>
 #include <cerrno>
-#include <condition_variable>
-#include <deque>
 #include <memory>
-#include <mutex>
 #include <utility>
 
 namespace ramferry::test {
@@ -61,37 +58,5 @@ inline std::pair<std::unique_ptr<ByteStream>, std::unique_ptr<ByteStream>> make_
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) std::abort();
   return {std::make_unique<SocketStream>(UniqueFd(fds[0])), std::make_unique<SocketStream>(UniqueFd(fds[1]))};
 }
-
-/// What connects is what the test pushes.
-class QueueListener final : public Listener {
- public:
-  void push(std::unique_ptr<ByteStream> stream) {
-    const std::lock_guard lock(mutex_);
-    waiting_.push_back(std::move(stream));
-    changed_.notify_all();
-  }
-  Endpoint local() const override { return {.scheme = "test"}; }
-  Result<Link> accept(Deadline deadline) override {
-    std::unique_lock lock(mutex_);
-    const auto ready = [this] { return cancelled_ || !waiting_.empty(); };
-    if (!changed_.wait_for(lock, deadline.left(std::chrono::hours(1)), ready))
-      return fail(errc::timed_out, "accepting");
-    if (cancelled_) return fail(errc::cancelled, "accepting");
-    std::unique_ptr<ByteStream> stream = std::move(waiting_.front());
-    waiting_.pop_front();
-    return Link(std::move(stream));
-  }
-  void cancel() noexcept override {
-    const std::lock_guard lock(mutex_);
-    cancelled_ = true;
-    changed_.notify_all();
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<std::unique_ptr<ByteStream>> waiting_;
-  bool cancelled_ = false;
-};
 
 }  // namespace ramferry::test
