@@ -44,6 +44,8 @@ class NativeSink final : public PageSink {
 
   Result<> prepare(const PageRun& run) override { return channel_.prepare(layout_.memory(run)); }
 
+  std::uint64_t prepares_at_most() const noexcept override { return channel_.prepares_at_most(); }
+
   const DirtySet& outstanding() override {
     retire();
     return outstanding_;

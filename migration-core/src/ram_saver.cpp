@@ -78,9 +78,10 @@ Result<> RamSection::Saver::begin(SectionWriter& out) {
 }
 
 Result<> RamSection::Saver::plan_chunks() {
+  const std::uint64_t chunk_bytes = std::min(chunk_bytes_, sink_->prepares_at_most());
   std::vector<PageRun> lent;
   for (std::uint32_t block = 0; block < layout_.blocks().size(); ++block) {
-    const std::uint64_t chunk_pages = std::max<std::uint64_t>(1, chunk_bytes_ / layout_[block].page_bytes);
+    const std::uint64_t chunk_pages = std::max<std::uint64_t>(1, chunk_bytes / layout_[block].page_bytes);
     const std::uint64_t pages = layout_[block].pages();
     for (std::uint64_t first = 0; first < pages; first += chunk_pages) {
       Chunk chunk{{block, first, std::min(chunk_pages, pages - first)}, {}};

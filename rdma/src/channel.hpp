@@ -63,6 +63,7 @@ class RdmaChannel final : public Channel {
   Result<> revoke(Deadline deadline) override;
   Result<> lend(std::span<const Placement> plan) override { return outbound_->lend(plan); }
   Result<> prepare(ConstBytes range) override { return outbound_->prepare(range); }
+  std::uint64_t prepares_at_most() const noexcept override { return outbound_->prepares_at_most(); }
   Result<> place(std::span<const Placement> batch) override { return outbound_->place(batch); }
   Result<> zero(std::span<const ZeroRun> runs) override { return outbound_->zero(runs); }
   Result<Epoch> fence() override { return outbound_->fence(); }

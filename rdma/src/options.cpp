@@ -10,6 +10,7 @@ namespace {
 constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kLeastChunk = 64ULL << 10;
 constexpr std::uint64_t kUsualBudget = 1ULL << 30;
+constexpr std::uint64_t kOwnBytes = 2ULL << 20;  // about what a channel registers for its messages and fences
 
 constexpr std::array<OptionSpec, 10> kSpecs{{
     {"dialect", "auto|native|qemu", "what is spoken; auto finds out"},
@@ -76,10 +77,12 @@ PinPlan plan_pinning(const Options& options, const DeviceFacts& device) noexcept
   PinPlan plan;
   plan.chunk = std::min(options.chunk, device.max_region_bytes / kPage * kPage);
   if (options.pin == Pin::all) return plan;
+  const std::uint64_t lockable = device.lockable_bytes - std::min(device.lockable_bytes, kOwnBytes);
   const std::uint64_t suggested =
-      device.lockable_bytes == ~0ULL ? kUsualBudget : device.lockable_bytes / 2 / kPage * kPage;
+      device.lockable_bytes == ~0ULL ? kUsualBudget : lockable / 5 * 3 / kPage * kPage;
   plan.budget = std::max(options.pin_budget != 0 ? options.pin_budget : suggested, 4 * kLeastChunk);
   plan.chunk = std::clamp(plan.budget / 4 / kPage * kPage, kLeastChunk, plan.chunk);
+  plan.staging = std::clamp(plan.budget / 4, kLeastChunk * 4, plan.staging);
   return plan;
 }
 

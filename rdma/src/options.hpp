@@ -35,6 +35,7 @@ Result<Options> parse_options(const Endpoint& endpoint);
 struct PinPlan {
   std::uint64_t budget = ~0ULL;
   std::uint64_t chunk = 0;
+  std::uint64_t staging = 4ULL << 20;  ///< beside the budget
 };
 PinPlan plan_pinning(const Options& options, const DeviceFacts& device) noexcept;
 

@@ -17,7 +17,8 @@ Outbound::Outbound(Core& core, ControlLink& control, std::function<void()> start
     : core_(core),
       control_(control),
       start_workers_(std::move(start_workers)),
-      local_(core.plan, core.options.pin, std::min(kMostRegions, core.domain->device().max_regions / 4)) {}
+      local_(core.plan, core.options.pin, std::min(kMostRegions, core.domain->device().max_regions / 4)),
+      ring_(core.plan.staging) {}
 
 Result<> Outbound::prepare_lanes(std::uint32_t lanes, std::uint32_t depth,
                                  const std::function<std::uint64_t(std::uint32_t)>& first_id) {
@@ -31,6 +32,8 @@ Result<> Outbound::prepare_lanes(std::uint32_t lanes, std::uint32_t depth,
 }
 
 Result<> Outbound::lend(std::span<const Placement> plan) {
+  // Needed sooner or later, and while there is still room for it.
+  if (core_.options.pin == Pin::demand) RAMFERRY_TRY(ring_.prepare(core_));
   Lock lock(core_.mutex);
   RAMFERRY_TRY(core_.check("lending memory"));
   used_ = true;

@@ -5,6 +5,7 @@
 
 #include "core.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -14,14 +15,15 @@ namespace ramferry::rdma {
 class StagingRing {
  public:
   static constexpr std::size_t kPieceBytes = 256 << 10;
-  static constexpr std::size_t kPieces = 16;
 
+  explicit StagingRing(std::uint64_t bytes) noexcept
+      : pieces_(std::max<std::size_t>(1, bytes / kPieceBytes)) {}
   /// Registers the ring if that has not happened; without the lock.
   Result<> prepare(Core& core) {
     if (region_) return {};
-    memory_.resize(kPieces * kPieceBytes);
+    memory_.resize(pieces_ * kPieceBytes);
     RAMFERRY_TRY_ASSIGN(region_, core.pin(memory_, Rights::read));
-    for (std::size_t i = 0; i < kPieces; ++i) free_.push_back(i);
+    for (std::size_t i = 0; i < pieces_; ++i) free_.push_back(i);
     return {};
   }
   bool is_ready() const noexcept { return region_ != nullptr; }
@@ -38,6 +40,7 @@ class StagingRing {
   Bytes piece(std::size_t index) noexcept { return Bytes(memory_).subspan(index * kPieceBytes, kPieceBytes); }
 
  private:
+  const std::size_t pieces_;
   std::vector<std::byte> memory_;
   std::unique_ptr<PinnedRegion> region_;
   std::vector<std::size_t> free_;

@@ -132,15 +132,16 @@ TEST(RdmaChannel, PinsOnDemandWithinTheBudgetOfEachEnd) {
     const std::uint64_t own_there = subject.destination->stats().pinned_bytes;
     fill_pattern(subject.local.bytes(), 1);
     EXPECT_OK(subject.lend(0, kSize));
-    for (std::size_t at = 0; at < kSize; at += 256 << 10) {
-      EXPECT_OK(subject.source->prepare(subject.local.slice(at, 256 << 10)));
-      EXPECT_OK(subject.place(at, 256 << 10));
+    const auto most = std::min<std::size_t>(kSize, subject.source->prepares_at_most());
+    for (std::size_t at = 0; at < kSize; at += most) {
+      EXPECT_OK(subject.source->prepare(subject.local.slice(at, most)));
+      EXPECT_OK(subject.place(at, most));
     }
     EXPECT_OK(subject.settle());
     EXPECT_TRUE(has_pattern(subject.there.bytes(), 1));
     EXPECT_EQ(subject.source->stats().copied_bytes, 0U) << "round one needs no copies";
     if (here.find("demand") != std::string::npos) {
-      EXPECT_LE(subject.source->stats().peak_pinned_bytes, own_here + (4ULL << 20));
+      EXPECT_LE(subject.source->stats().peak_pinned_bytes, own_here + (5ULL << 20)) << "with its ring";
     }
     if (there.find("demand") != std::string::npos) {
       EXPECT_LE(subject.destination->stats().peak_pinned_bytes, own_there + (4ULL << 20));

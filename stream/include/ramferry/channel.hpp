@@ -67,6 +67,9 @@ class Channel : public ByteStream {
   /// After it returned the transport does nothing more to `range` (within one lent range) that looks like a
   /// write to it: from here on a dirty tracker may be armed. Once per range, before its first placement.
   virtual Result<> prepare(ConstBytes range) = 0;
+  /// Who prepares more than this at a time, before placing it, may pay for copies: a transport that registers
+  /// little at a time gives up the first of it for the last.
+  virtual std::uint64_t prepares_at_most() const noexcept { return ~0ULL; }
 
   /// Borrows the bytes until a later fence has settled. They may be changed meanwhile (the caller knows why
   /// that is harmless), not unmapped. Encoded bytes are borrowed for the call only. Blocks for queue space,

@@ -27,6 +27,8 @@ class PageSink {
   /// to it before a tracker is armed. See Channel::lend and Channel::prepare.
   virtual Result<> lend(std::span<const PageRun> /*runs*/) { return {}; }
   virtual Result<> prepare(const PageRun& /*run*/) { return {}; }
+  /// Bytes; see Channel::prepares_at_most.
+  virtual std::uint64_t prepares_at_most() const noexcept { return ~0ULL; }
 
   /// Pages sent and not known to have arrived: they must not be sent again yet. Updated by each call.
   virtual const DirtySet& outstanding() = 0;
