@@ -28,8 +28,8 @@ namespace {
 using nlohmann::json;
 
 struct Options {
-  std::string transport = "tcp", host, pin, pattern = "uniform", tracker = "automatic";
-  std::uint64_t ram_bytes = std::uint64_t{1} << 30, dirty_rate = 100'000'000, bandwidth = 0;
+  std::string transport = "tcp", host, pin, fill = "mixed", pattern = "uniform", tracker = "automatic";
+  std::uint64_t ram_bytes = std::uint64_t{1} << 30, dirty_rate = 100'000'000, bandwidth = 0, pin_budget = 0;
   unsigned lanes = 0;
   unsigned downtime_ms = 300;
   std::uint64_t seed = 1;
@@ -76,6 +76,7 @@ struct Vm {
     };
     add("--ram", std::to_string(options.ram_bytes));
     add("--dirty-rate", std::to_string(options.dirty_rate));
+    add("--fill", options.fill);
     add("--pattern", options.pattern);
     add("--tracker", options.tracker);
     add("--seed", std::to_string(options.seed));
@@ -163,6 +164,7 @@ Result<int> demonstrate(const Options& options, StopSignals& signals) {
   RAMFERRY_TRY_ASSIGN(const WorkDirectory directory, WorkDirectory::make());
   RAMFERRY_TRY_ASSIGN(std::string at, demo_address(options.transport, options.host, directory.path()));
   if (!options.pin.empty()) at += "?pin=" + options.pin;
+  if (options.pin_budget != 0) at += "&pin-budget=" + std::to_string(options.pin_budget);
   const std::string there = "unix:" + directory.path() + "/destination.qmp";
   const std::string here = "unix:" + directory.path() + "/source.qmp";
   // Both at once: the source fills its memory meanwhile.
@@ -200,6 +202,10 @@ void add_demo_command(CLI::App& app, Action& action) {
                       "The address to meet at (tcp: 127.0.0.1, rdma: a device's own)");
   add_size_option(*command, "--ram", options->ram_bytes, "Guest memory");
   add_size_option(*command, "--dirty-rate", options->dirty_rate, "Pages written per second, in bytes");
+  command
+      ->add_option("--fill", options->fill,
+                   "What is in guest memory: untouched, zero, random, mixed, mixed:FILE, or a file's content")
+      ->capture_default_str();
   command->add_option("--pattern", options->pattern, "Which pages: uniform, zipf, sequential, second, hot")
       ->check(CLI::IsMember({"uniform", "zipf", "sequential", "second", "hot"}))
       ->capture_default_str();
@@ -207,6 +213,8 @@ void add_demo_command(CLI::App& app, Action& action) {
       ->check(CLI::Range(1, 64));
   command->add_option("--pin", options->pin, "RDMA: register all memory, or on demand")
       ->check(CLI::IsMember({"all", "demand"}));
+  add_size_option(*command, "--pin-budget", options->pin_budget,
+                  "With --pin demand: register at most this much, 0: what the limits suggest");
   command->add_option("--downtime-limit", options->downtime_ms, "Milliseconds the guest may stand still")
       ->capture_default_str();
   add_size_option(*command, "--max-bandwidth", options->bandwidth, "Bytes per second; 0: no limit");

@@ -82,7 +82,7 @@ void add_vm_command(CLI::App& app, Action& action) {
   add_size_option(*command, "--ram", process.vm.ram_bytes, "Guest memory");
   command
       ->add_option("--fill", options->fill,
-                   "What is in it: untouched, zero, random, mixed, or a file's content")
+                   "What is in it: untouched, zero, random, mixed, mixed:FILE, or a file's content")
       ->capture_default_str();
   add_size_option(*command, "--dirty-rate", workload.bytes_per_second, "Pages written per second, in bytes");
   command->add_option("--pattern", options->pattern, "Which pages: uniform, zipf, sequential, second, hot")

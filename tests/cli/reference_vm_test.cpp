@@ -55,6 +55,16 @@ TEST(ReferenceVm, MixedFillIsAThirdOfEachAndAllRight) {
   EXPECT_EQ(report.materialised, 0u);
 }
 
+TEST(ReferenceVm, MixedFillTakesItsContentFromAFile) {
+  VmSpec spec = small(FillSpec::Mode::mixed);
+  spec.fill = parse_fill("mixed:/proc/self/exe");
+  const auto vm = make_vm(spec);
+  const SweepReport report = swept(*vm);
+  EXPECT_EQ(report.wrong(), 0u) << describe(report);
+  EXPECT_EQ(report.untouched, 4 * 512u);
+  EXPECT_EQ(report.zero, 5 * 512u / 16);
+}
+
 TEST(ReferenceVm, ZeroFillTouchesEveryPage) {
   const auto vm = make_vm(small(FillSpec::Mode::zero));
   EXPECT_EQ(swept(*vm).zero, 26 * kMiB / kPageBytes);

@@ -141,17 +141,18 @@ std::vector<Extent> extents_of(const PageTable& table) {
 }
 
 Result<std::vector<std::string>> content_files(const FillSpec& spec) {
-  if (spec.mode == FillSpec::Mode::mixed) {
+  if (spec.mode == FillSpec::Mode::mixed && spec.path.empty()) {
     auto files = machine_files(spec.seed);
     if (files.empty())
       return fail(errc::not_found, "looking for files under /usr/share and /usr/bin", "use --fill random");
     return files;
   }
-  if (spec.mode != FillSpec::Mode::file) return std::vector<std::string>{};
+  if (spec.mode != FillSpec::Mode::mixed && spec.mode != FillSpec::Mode::file)
+    return std::vector<std::string>{};
   struct stat info {};
   if (stat(spec.path.c_str(), &info) != 0 || access(spec.path.c_str(), R_OK) != 0)
     return fail_errno(errno, "reading '" + spec.path + "' to fill memory with",
-                      "--fill takes untouched, zero, random, mixed or a file");
+                      "--fill takes untouched, zero, random, mixed, mixed:FILE or a file");
   if (!S_ISREG(info.st_mode) || info.st_size == 0)
     return fail(errc::invalid_argument, "reading '" + spec.path + "' to fill memory with",
                 "it must be a file with something in it");
@@ -161,6 +162,9 @@ Result<std::vector<std::string>> content_files(const FillSpec& spec) {
 }  // namespace
 
 FillSpec parse_fill(std::string_view text) {
+  constexpr std::string_view kMixedWith = "mixed:";
+  if (text.starts_with(kMixedWith))
+    return {.mode = FillSpec::Mode::mixed, .path = std::string(text.substr(kMixedWith.size()))};
   if (text == "untouched") return {.mode = FillSpec::Mode::untouched};
   if (text == "zero") return {.mode = FillSpec::Mode::zero};
   if (text == "random") return {.mode = FillSpec::Mode::random};

@@ -18,15 +18,17 @@ struct FillSpec {
     untouched,  ///< nothing is written
     zero,       ///< every page written, with zeros
     random,     ///< every page stamped, incompressible
-    mixed,  ///< by 2 MiB in turn: untouched; text and programs of this machine, every 16th page zero; random
-    file,   ///< every page stamped, the content of `path` over and over
+    /// By 2 MiB in turn: untouched; text and programs of this machine, or the content of `path` if there is
+    /// one, every 16th page zero; random.
+    mixed,
+    file,  ///< every page stamped, the content of `path` over and over
   };
   Mode mode = Mode::mixed;
   std::string path;
   std::uint64_t seed = 1;
 };
 
-/// "untouched", "zero", "random", "mixed", or else a file's path.
+/// "untouched", "zero", "random", "mixed", "mixed:" and a file's path, or else a file's path.
 FillSpec parse_fill(std::string_view text);
 
 /// Fills blank memory and notes it in the table; on all CPUs.
