@@ -3,6 +3,7 @@
 #include "catalog_setup.hpp"
 
 #include "features.hpp"
+#include "slow_transport.hpp"
 
 #include <ramferry/posix_transport.hpp>
 #include <ramferry/tcp/transport.hpp>
@@ -12,11 +13,11 @@
 
 namespace ramferry::cli {
 
-TransportCatalog make_catalog(Log& log) {
+TransportCatalog make_catalog(Log& log, std::chrono::microseconds slow_batches) {
   TransportCatalog catalog;
-  catalog.add(make_tcp_transport(log));
+  catalog.add(slow_down(make_tcp_transport(log), slow_batches));
 #if RAMFERRY_WITH_RDMA
-  catalog.add(make_rdma_transport(log));
+  catalog.add(slow_down(make_rdma_transport(log), slow_batches));
 #endif
   catalog.add(make_posix_transport(log));
   return catalog;

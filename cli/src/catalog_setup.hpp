@@ -5,9 +5,12 @@
 #include <ramferry/log.hpp>
 #include <ramferry/transport.hpp>
 
+#include <chrono>
+
 namespace ramferry::cli {
 
-/// `log` outlives the catalogue and all that comes out of it.
-TransportCatalog make_catalog(Log& log);
+/// `log` outlives the catalogue and all that comes out of it. `slow_batches`, for tests: wasted on each batch
+/// that is placed; see slow_transport.hpp.
+TransportCatalog make_catalog(Log& log, std::chrono::microseconds slow_batches = {});
 
 }  // namespace ramferry::cli

@@ -30,6 +30,7 @@ void add_receive_command(CLI::App& app, Action& action);
 void add_send_command(CLI::App& app, Action& action);
 void add_transports_command(CLI::App& app, Action& action);
 void add_tunnel_command(CLI::App& app, Action& action);
+void add_bench_command(CLI::App& app, Action& action);
 
 /// "ramferry: <message>" on standard error; gives kWrongUsage for an invalid argument, kFailed for anything
 /// else.

@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
   add_receive_command(app, action);
   add_send_command(app, action);
   add_transports_command(app, action);
+  add_bench_command(app, action);
   try {
     app.parse(argc, argv);
     return action();
