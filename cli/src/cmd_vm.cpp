@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <csignal>
 #include <memory>
 #include <string>
@@ -22,6 +23,7 @@ struct Options {
   std::string fill = "mixed", pattern = "uniform", backing = "anonymous", tracker = "automatic", stall_at;
   bool verbose = false;
   int parent = 0;
+  std::int64_t slow_microseconds = 0;
 };
 
 /// If the process that asked for it is gone, so are we. It may have gone before we could ask.
@@ -40,6 +42,7 @@ Result<> read_options(Options& options) {
   if (options.backing == "memfd") process.vm.backing = migration::Backing::Kind::shared_fd;
   if (options.tracker == "pagemap-scan") process.tracker = migration::TrackerKind::pagemap_scan;
   if (options.tracker == "userfaultfd") process.tracker = migration::TrackerKind::userfaultfd;
+  process.slow_batches = std::chrono::microseconds(options.slow_microseconds);
   if (!options.stall_at.empty()) {
     RAMFERRY_TRY_ASSIGN(process.stall_at, parse_stall_phase(options.stall_at));
   }
@@ -61,6 +64,7 @@ void add_test_options(CLI::App& command, Options& options) {
   command.add_option("--stall-at", options.stall_at)->group(hidden);
   command.add_option("--die-with-parent", options.parent)->group(hidden);
   command.add_flag("--lose-mark", options.process.lose_mark)->group(hidden);
+  command.add_option("--slow-batches", options.slow_microseconds)->group(hidden);
 }
 
 }  // namespace

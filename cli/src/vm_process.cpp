@@ -18,6 +18,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <mutex>
@@ -32,7 +33,10 @@ using nlohmann::json;
 class VmProcess::Engine final : public migration::VmObserver, public migration::IncomingSteps {
  public:
   Engine(const VmProcessOptions& options, Log& log)
-      : options_(options), log_(log), catalog_(make_catalog(log)), wake_(eventfd(0, EFD_CLOEXEC)) {}
+      : options_(options),
+        log_(log),
+        catalog_(make_catalog(log, options.slow_batches)),
+        wake_(eventfd(0, EFD_CLOEXEC)) {}
   ~Engine() override {
     stall_.release();
     if (controller_) controller_->shut_down();
@@ -142,6 +146,11 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
                   stall_.release();
                   return json::object();
                 }});
+    table_.add({.name = "x-ramferry-write",
+                .arguments = {{"pages", migration::QmpType::array, true},
+                              {"first", migration::QmpType::integer, true},
+                              {"count", migration::QmpType::integer, true}},
+                .run = [this](const json& given) { return write_pages(given); }});
     for (const char* event : {"X_RAMFERRY_SWEEP", "X_RAMFERRY_STALLED"}) table_.add_event(event);
     vm_->when_swept(
         [this](const vm::SweepReport& report) { emit("X_RAMFERRY_SWEEP", sweep_json(false, report)); });
@@ -151,6 +160,23 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
     const auto parsed = vm::parse_fault(fault);
     if (!parsed) return migration::qmp_fail(parsed.error().message());
     return migration::qmp_result(vm_->plant(*parsed));
+  }
+
+  /// {"pages": [NUMBER…]} or {"first": NUMBER, "count": NUMBER}: a benchmark's dirty trace.
+  migration::QmpResult write_pages(const json& given) {
+    const std::uint64_t most = vm_->layout().blocks().front().pages();
+    std::vector<std::uint64_t> pages;
+    for (const json& page : given.value("pages", json::array())) {
+      if (!page.is_number_unsigned()) return migration::qmp_fail("pages are numbers, 0 the first");
+      pages.push_back(page.get<std::uint64_t>());
+    }
+    const auto first = given.value("first", std::int64_t{0}), count = given.value("count", std::int64_t{0});
+    if (first < 0 || count < 0 || static_cast<std::uint64_t>(count) > most)
+      return migration::qmp_fail("first and count lie within the memory");
+    for (std::int64_t i = 0; i < count; ++i) pages.push_back(static_cast<std::uint64_t>(first + i));
+    if (std::any_of(pages.begin(), pages.end(), [&](std::uint64_t page) { return page >= most; }))
+      return migration::qmp_fail("there are " + std::to_string(most) + " pages");
+    return migration::qmp_result(vm_->write_pages(pages));
   }
 
   Result<> serve() {

@@ -10,6 +10,7 @@
 #include <ramferry/log.hpp>
 #include <ramferry/migration/dirty_tracker.hpp>
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,8 +24,9 @@ struct VmProcessOptions {
   bool paused = false;
   vm::VmSpec vm{};
   migration::TrackerKind tracker = migration::TrackerKind::automatic;
-  std::optional<StallPhase> stall_at;  ///< for tests
-  bool lose_mark = false;              ///< for tests: one dirty page of the second harvest on is not reported
+  std::optional<StallPhase> stall_at;         ///< for tests
+  std::chrono::microseconds slow_batches{0};  ///< for tests: wasted on each batch of placements
+  bool lose_mark = false;  ///< for tests: one dirty page of the second harvest on is not reported
 };
 
 class VmProcess {

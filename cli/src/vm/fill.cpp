@@ -50,8 +50,24 @@ class FileReader {
     return true;
   }
 
+  /// Of the first file alone, as if it were repeated for ever: an image, page by page.
+  bool read_at(std::uint64_t offset, Bytes into) {
+    if (!image_) image_.reset(open(paths_.front().c_str(), O_RDONLY | O_CLOEXEC));
+    struct stat info {};
+    if (!image_ || fstat(image_.get(), &info) != 0 || info.st_size == 0) return false;
+    while (!into.empty()) {
+      const auto at = static_cast<off_t>(offset % static_cast<std::uint64_t>(info.st_size));
+      const ssize_t got = pread(image_.get(), into.data(), into.size(), at);
+      if (got <= 0) return false;
+      into = into.subspan(static_cast<std::size_t>(got));
+      offset += static_cast<std::uint64_t>(got);
+    }
+    return true;
+  }
+
  private:
   const std::vector<std::string>& paths_;
+  UniqueFd image_;
   std::size_t next_;
   UniqueFd fd_;
 };
@@ -113,7 +129,13 @@ class Filler {
     }
     const Bytes body = bytes.first(kBodyBytes);
     if (mode == FillSpec::Mode::random) random_.fill(body);
-    if (mode == FillSpec::Mode::file && !reader_.read(body)) return false;
+    if (spec_.mode == FillSpec::Mode::mixed && mode == FillSpec::Mode::file && !reader_.read(body))
+      return false;
+    if (spec_.mode == FillSpec::Mode::file && !reader_.read_at(page * kPageBytes, bytes)) return false;
+    if (spec_.mode == FillSpec::Mode::file && is_zero(bytes)) {  // an image's zero pages stay zero
+      table_.set(block, page, {.kind = PageKind::zero, .generation = 1});
+      return true;
+    }
     stamp_page(bytes, place_of(block, page), 1);
     table_.set(block, page, {.kind = PageKind::stamped, .generation = 1});
     return true;

@@ -22,6 +22,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <thread>
 #include <vector>
@@ -61,6 +62,8 @@ class ReferenceVm final : public migration::GuestControl {
   /// The device state besides RAM, in the order of the wire.
   std::vector<migration::SectionHandler*> sections() { return {&table_section_, &clock_, &serial_}; }
   std::uint64_t pages_written() const noexcept { return workload_.pages_written(); }
+  /// For measurements: as if the guest wrote these pages; see Workload::write.
+  Result<> write_pages(std::span<const std::uint64_t> pages) { return workload_.write(pages); }
   const ClockDevice& clock() const noexcept { return clock_; }
 
   /// Checks all memory in the background; the writers wait meanwhile. No effect while one is under way.

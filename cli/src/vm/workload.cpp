@@ -142,19 +142,44 @@ void Workload::write_page(Writer& writer, std::uint64_t number) noexcept {
   const PageEntry old = table_.get(at.block, at.first);
   if (old.generation == kMostGeneration) return;
   const Bytes page = memory_.page(at.block, at.first);
-  PageEntry now{.kind = PageKind::stamped, .generation = old.generation + 1};
   if (old.kind == PageKind::stamped && writer.random.below(kZeroOneIn) == 0) {
     std::memset(page.data(), 0, page.size());
-    now.kind = PageKind::zero;
+    table_.set(at.block, at.first, {.kind = PageKind::zero, .generation = old.generation + 1});
   } else {
-    const std::uint64_t change =
-        old.kind == PageKind::stamped ? std::min(spec_.change_bytes, kBodyBytes) : kBodyBytes;
-    const std::uint64_t offset = writer.random.below(kBodyBytes - change + 1);
-    writer.random.fill(page.subspan(offset, change));
-    stamp_page(page, place_of(at.block, at.first), now.generation);
+    change_content(page, at, writer.random);
   }
-  table_.set(at.block, at.first, now);
   written_.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Workload::change_content(Bytes page, const migration::PageRun& at, Random& random) noexcept {
+  const PageEntry old = table_.get(at.block, at.first);
+  const std::uint64_t change =
+      old.kind == PageKind::stamped ? std::min(spec_.change_bytes, kBodyBytes) : kBodyBytes;
+  random.fill(page.subspan(random.below(kBodyBytes - change + 1), change));
+  const PageEntry now{.kind = PageKind::stamped, .generation = old.generation + 1};
+  stamp_page(page, place_of(at.block, at.first), now.generation);
+  table_.set(at.block, at.first, now);
+}
+
+Result<> Workload::write(std::span<const std::uint64_t> pages) {
+  if (!threads_.empty()) return fail(errc::wrong_state, "writing pages: the workload has writers of its own");
+  {
+    const std::lock_guard lock(mutex_);
+    if (paused_) return fail(errc::wrong_state, "writing pages of a VM that is paused");
+    ++writing_;
+  }
+  Random random(spec_.seed + written_);
+  for (const std::uint64_t number : pages) {
+    if (paused_.load(std::memory_order_relaxed)) break;
+    const auto at = table_.locate(number);
+    if (table_.get(at.block, at.first).generation == kMostGeneration) continue;
+    change_content(memory_.page(at.block, at.first), at, random);
+    written_.fetch_add(1, std::memory_order_relaxed);
+  }
+  const std::lock_guard lock(mutex_);
+  --writing_;
+  changed_.notify_all();
+  return {};
 }
 
 }  // namespace ramferry::vm

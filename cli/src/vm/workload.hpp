@@ -13,6 +13,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <span>
 #include <string_view>
 #include <thread>
 #include <vector>
@@ -51,6 +52,11 @@ class Workload {
   void throttle(std::uint8_t percent) noexcept { throttle_ = percent; }
   std::uint64_t pages_written() const noexcept { return written_; }
 
+  /// Writes these pages now, content and all, on the calling thread, which is not the one that pauses.
+  /// errc::wrong_state while paused (a pause that begins meanwhile ends it early), and where writers of its
+  /// own are at work.
+  Result<> write(std::span<const std::uint64_t> pages);
+
  private:
   struct Writer {
     std::uint64_t number = 0;  ///< writes the pages whose number modulo the writers is this
@@ -64,6 +70,7 @@ class Workload {
   std::uint64_t choose(Writer& writer) const noexcept;
   std::uint64_t draw(Writer& writer) const noexcept;
   void write_page(Writer& writer, std::uint64_t number) noexcept;
+  void change_content(Bytes page, const migration::PageRun& at, Random& random) noexcept;
 
   const GuestMemory& memory_;
   PageTable& table_;
