@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""docs/benchmarks.md: every figure in it comes from a result."""
+import json
+import os
+
+from .figures import GIB, OURS, Figures, failure, ratios, runs_of, show, spread, value
+
+METHOD = """# Benchmarks
+
+This page is made by `bench/report.py` from the results of `./dev bench` and `./dev bench --rig`; no figure is typed by
+hand. Run both on your own machine, and send us what comes out: `ramferry bench` measures a transport between two hosts.
+
+## How it is measured
+
+- **Same machine, same run, same memory image**; contenders take turns, in an order that rotates from round to round.
+  The first round warms up and does not count.
+- What is given is the **median of the ratios** within a round, and their spread (least - most). A ratio above 1 means
+  that ramferry was faster.
+- Time is the driver's clock, from the order to migrate until the *destination* says that it has the machine, for all.
+- QEMU 7.2 with `max-bandwidth` 0 (no limit), a downtime limit of 300 ms as ours, and as many channels as we have lanes;
+  started with `-S` on a `memory-backend-file` with the image in it. No guest runs on either side.
+- Dirty traces are the same for both: ramferry's reference VM writes pages at the driver's word, QEMU's memory is
+  written through its qtest socket, which takes QEMU's main lock. In these rows QEMU pays for that as well.
+- Destinations are pre-faulted unless a row says *cold*: fresh pages cost more than moving them, and vary wildly.
+  The machine's free memory is touched once before anything is measured.
+- A contender that fails is shown as failed.
+- In the **rig** (soft-RoCE in an emulated guest) absolute figures mean nothing; ratios within one boot do. No figure
+  for RDMA hardware is given here, because nobody has run this on any yet.
+"""
+
+
+def table(header, rows):
+    lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]) + "\n"
+
+
+def machine_text(name, data):
+    about = data["machine"]
+    versions = about["versions"]
+    busy = f"; the machine was busy (load {about['load-before']:.1f})" if about["load-before"] > 0.5 else ""
+    quick = " (a quick run: small memory, few rounds)" if data["identity"]["quick"] else ""
+    return (f"**{name}**{quick}: {about['cpus']} x {about['cpu']}, {about['memory'] / GIB:.0f} GiB, Linux {about['kernel']}; "
+            f"{versions['ramferry']} at {about['commit']}, {versions['qemu']}; {data['identity']['bytes'] / GIB:.3g} GiB of "
+            f"guest memory, {data['identity']['pairs']} rounds, {data['seconds']} s in all{busy}.\n")
+
+
+def bound_text(row, bound):
+    if bound is None:
+        return "–"
+    return ("≤ " if row.lower_is_better else "") + show(bound, row.unit)
+
+
+def target_rows(figures):
+    for row in figures.rows():
+        got = show(row.value.median, row.unit) if row.value else "–"
+        of = f"{spread(row.value, row.unit)} ({row.value.runs})" if row.value and row.value.runs > 1 else "–"
+        title = row.title + (f" ({row.note})" if row.note else "")
+        yield title, bound_text(row, row.required), bound_text(row, row.stretch), got, of, row.verdict
+
+
+def contest_text(contest):
+    lines = [f"### {contest['title']}\n",
+             f"{contest['workload']}, {contest['bytes'] / GIB:.3g} GiB, destination {contest['destination']}.\n"]
+    rows = []
+    for name in contest["contenders"]:
+        runs = runs_of(contest, name)
+        problem = failure(contest, name)
+        if not runs:
+            rows.append([name, f"failed: {problem}" if problem else "not measured", "", "", "", "", ""])
+            continue
+        seconds = value([run["seconds"] for run in runs])
+        against = value(ratios(contest, name)) if name != OURS else None
+        rows.append([name, f"{seconds.median:.3f}", f"{seconds.low:.3f} - {seconds.high:.3f}",
+                     f"{contest['bytes'] / seconds.median / 1e6:.0f}",
+                     f"{against.median:.2f} ({against.low:.2f} - {against.high:.2f})" if against else "",
+                     per_gib(contest, runs, "cpu"), downtime(runs)])
+    header = ["", "seconds", "spread", "MB/s", "ramferry is x times as fast", "CPU s/GiB", "downtime ms"]
+    return "\n".join(lines) + "\n" + table(header, rows)
+
+
+def per_gib(contest, runs, name):
+    found = value([run[name] * GIB / contest["bytes"] for run in runs if name in run])
+    return f"{found.median:.2f}" if found else ""
+
+
+def downtime(runs):
+    found = value([run["downtime"] * 1e3 for run in runs if "downtime" in run])
+    return f"{found.median:.1f} ({found.low:.1f} - {found.high:.1f})" if found else ""
+
+
+def limits():
+    """Why a target is missed, by row: words, no figures."""
+    with open(os.path.join(os.path.dirname(os.path.realpath(__file__)), "limits.json")) as file:
+        return json.load(file)
+
+
+def losses_text(figures):
+    known, lines = limits(), []
+    for row in figures.rows():
+        if row.verdict not in ("missed", "failed", "not measured"):
+            continue
+        got = f"{show(row.value.median, row.unit)}, asked for {bound_text(row, row.required)}" if row.value else row.verdict
+        why = row.problem or known.get(row.key, "not looked into yet")
+        lines.append(f"- **{row.title}**: {got}. {why[0].upper()}{why[1:]}{'' if why.endswith('.') else '.'}")
+    for key, contest in figures.contests.items():
+        for name in contest["contenders"]:
+            against = value(ratios(contest, name)) if name != OURS and "iperf" not in name else None
+            if against and against.median < 1:
+                lines.append(f"- {contest['title']} ({contest['workload']}): **{name}** was faster, "
+                             f"{against.median:.2f} ({against.low:.2f} - {against.high:.2f}).")
+    return "\n".join(lines) if lines else "Nothing in this run."
+
+
+def parts_text(host):
+    parts = host.get("parts") if host else None
+    if not isinstance(parts, list):
+        return ""
+    rows = [[f"`{part['run_name']}`", f"{part['real_time']:.0f} {part['time_unit']}",
+             f"{part['bytes_per_second'] / 1e9:.2f} GB/s" if "bytes_per_second" in part else ""]
+            for part in parts if part.get("aggregate_name") == "median"]
+    return "## Parts of the page path\n\nMedians, by Google Benchmark.\n\n" + table(["", "time", "rate"], rows)
+
+
+def page(host, rig):
+    figures = Figures(host, rig)
+    text = [METHOD]
+    for name, data in (("Host", host), ("Rig", rig)):
+        if data:
+            text.append(machine_text(name, data))
+    text.append("## Targets\n")
+    text.append(table(["", "required", "stretch", "got", "spread (runs)", ""], target_rows(figures)))
+    text.append("## What we lose, and why\n")
+    text.append(losses_text(figures) + "\n")
+    text.append("## Contests\n")
+    text.extend(contest_text(contest) for contest in figures.contests.values())
+    text.append(parts_text(host))
+    text.append("""## Commands
+
+```
+./dev bench                 # the host: 12 minutes; build/bench/host.json
+./dev bench --rig           # RDMA, in the soft-RoCE guest: 8 minutes; build/bench/rig.json
+bench/report.py             # this page, docs/benchmarks.png, and build/bench/report.html
+```
+""")
+    return "\n".join(part for part in text if part)

@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The benchmark itself, on small memory, for function only: nothing here passes or fails by how fast a machine is.
+
+RAMFERRY_BENCH_BUILD: the build folder with ramferry and plain_loop.
+"""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.dont_write_bytecode = True
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, HERE)
+from benchkit import markdown                       # noqa: E402
+from benchkit.figures import Figures, Row, Value, ratios, value     # noqa: E402
+
+BUILD = os.environ.get("RAMFERRY_BENCH_BUILD", "build/dev")
+MIB = 32
+BATCHES = MIB // 4
+
+
+def result(ours, theirs, failed=False):
+    """A result in which ramferry took `ours` seconds and the others `theirs`."""
+    def run(seconds):
+        return {"seconds": seconds, "cpu": 1.0, "cpu-source": .5, "cpu-destination": .5, "downtime": .001,
+                "first-byte": .001, "grown-source": 0, "grown-destination": 0}
+    names = ["ramferry", "plain loop", "QEMU", "QEMU multifd"]
+    rounds = [{name: run(ours if name == "ramferry" else theirs) for name in names} for _ in range(4)]
+    if failed:
+        for each in rounds:
+            each["QEMU"] = {"failed": "it fell over"}
+    rounds[0]["ramferry"] = run(1000)       # the warm-up does not count
+    contest = {"title": "tcp", "workload": "W2", "bytes": 1 << 30, "destination": "pre-faulted", "contenders": names,
+               "rounds": rounds}
+    return {"identity": {"quick": False, "bytes": 1 << 30, "pairs": 3}, "seconds": 1, "parts": None, "timelines": {},
+            "machine": {"cpu": "c", "cpus": 2, "memory": 1 << 33, "kernel": "k", "load-before": 0, "commit": "abc",
+                        "versions": {"ramferry": "r", "qemu": "q"}},
+            "contests": {"tcp": contest}}
+
+
+class WhatTheReportSays(unittest.TestCase):
+    def rows(self, data):
+        return {row.key: row for row in Figures(data).rows()}
+
+    def test_a_winner_wins(self):
+        rows = self.rows(result(1.0, 3.0))
+        self.assertEqual((rows["tcp-qemu"].verdict, rows["tcp-qemu"].value.median), ("stretch", 3.0))
+
+    def test_a_loser_loses(self):
+        data = result(3.0, 1.0)
+        rows = self.rows(data)
+        self.assertEqual(rows["tcp-loop"].verdict, "missed")
+        self.assertEqual(rows["tcp-qemu"].verdict, "missed")
+        page = markdown.page(data, None)
+        self.assertIn("missed", page)
+        self.assertIn("**QEMU** was faster, 0.33 (0.33 - 0.33)", page)
+
+    def test_near_the_plain_loop_is_enough_where_qemu_is_near_it_too(self):
+        row = self.rows(result(1.0, 1.0))["tcp-qemu"]
+        self.assertEqual((row.required, row.verdict), (0.95, "met"))
+
+    def test_the_first_round_does_not_count(self):
+        self.assertEqual(ratios(result(1.0, 2.0)["contests"]["tcp"], "QEMU"), [2.0, 2.0, 2.0])
+
+    def test_a_contender_that_fails_is_shown_as_failed(self):
+        data = result(1.0, 2.0, failed=True)
+        self.assertEqual(self.rows(data)["tcp-qemu"].verdict, "failed")
+        self.assertIn("failed: QEMU: it fell over", markdown.page(data, None))
+
+    def test_lower_is_better_where_it_is(self):
+        row = Row("k", "t", "ms", 5, 1, Value(7, 6, 8, 3), lower_is_better=True)
+        self.assertEqual(row.verdict, "missed")
+        row.value = Value(3, 3, 3, 3)
+        self.assertEqual(row.verdict, "met")
+
+    def test_nothing_measured_is_said(self):
+        self.assertEqual({row.verdict for row in Figures().rows()}, {"not measured"})
+        self.assertIsNone(value([]))
+
+
+@unittest.skipUnless(shutil.which("qemu-system-x86_64"), "no QEMU: apt-get install qemu-system-x86")
+class TheDriver(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="ramferry-bench-test-")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.out = os.path.join(self.folder, "results.json")
+
+    def bench(self, *options, pairs=1):
+        done = subprocess.run([sys.executable, os.path.join(HERE, "bench.py"), "--build", BUILD, "--ram", str(MIB),
+                               "--pairs", str(pairs), "--no-touch", "--no-parts", "--out", self.out, *options],
+                              capture_output=True, text=True, timeout=280)
+        self.assertTrue(os.path.exists(self.out), done.stderr)
+        with open(self.out) as file:
+            return done, json.load(file)
+
+    def test_contenders_of_every_kind_are_measured(self):
+        contests = ["unix", "tcp-2", "untouched", "zero", "dirty-uniform", "dirty-second", "receive", "send", "tunnel"]
+        done, data = self.bench(*(word for key in contests for word in ("--only", key)))
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertEqual(sorted(data["contests"]), sorted(contests))
+        for key, contest in data["contests"].items():
+            self.assertEqual(len(contest["rounds"]), 2)
+            for each in contest["rounds"]:
+                for name in contest["contenders"]:
+                    self.assertGreater(each[name]["seconds"], 0, (key, name))
+        moved = data["contests"]["unix"]["rounds"][1]["ramferry"]
+        self.assertGreaterEqual(moved["wire"], MIB << 20)
+        self.assertEqual(moved["stream"]["copied-bytes"], 0)
+        self.assertIn("tcp, 2 lanes", markdown.page(data, None))
+
+    def test_an_interrupted_run_goes_on(self):
+        _, first = self.bench("--only", "unix")
+        first["contests"]["unix"]["rounds"].pop()
+        kept = first["contests"]["unix"]["rounds"][0]
+        with open(self.out, "w") as file:
+            json.dump(first, file)
+        _, second = self.bench("--only", "unix")
+        self.assertEqual(len(second["contests"]["unix"]["rounds"]), 2)
+        self.assertEqual(second["contests"]["unix"]["rounds"][0], kept)
+
+    def test_a_slowed_ramferry_is_slower(self):
+        wasted = 300_000        # microseconds for each batch: seconds in all, whatever the machine
+        _, data = self.bench("--only", "unix", "--slow", str(wasted))
+        run = data["contests"]["unix"]["rounds"][1]["ramferry"]
+        self.assertGreaterEqual(run["seconds"], BATCHES * wasted / 1e6)
+        rows = {row.key: row for row in Figures(data).rows()}
+        self.assertEqual(rows["unix-loop"].verdict, "missed")
+        self.assertIn("**QEMU** was faster", markdown.page(data, None))
+
+    def test_a_contender_that_cannot_start_fails_and_the_others_go_on(self):
+        broken = os.path.join(self.folder, "build")
+        os.makedirs(os.path.join(broken, "bench"))
+        os.symlink(os.path.realpath(os.path.join(BUILD, "cli")), os.path.join(broken, "cli"))
+        done, data = self.bench("--only", "unix", "--build", broken)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("FAILED", done.stdout)
+        each = data["contests"]["unix"]["rounds"][1]
+        self.assertIn("failed", each["plain loop"])
+        self.assertGreater(each["QEMU"]["seconds"], 0)
+
+    def test_placements_are_measured_without_a_migration(self):
+        ferry = os.path.join(BUILD, "cli/ramferry")
+        socket = os.path.join(self.folder, "s")
+        serving = subprocess.Popen([ferry, "bench", "serve", "--once", f"unix:{socket}"], stderr=subprocess.PIPE,
+                                   text=True)
+        self.addCleanup(serving.stderr.close)
+        self.addCleanup(serving.kill)
+        self.assertIn("waiting", serving.stderr.readline())
+        done = subprocess.run([ferry, "bench", "run", "--json", "--bytes", "16M", "--extent", "4K", "--stride", "8K",
+                               "--repeat", "2", f"unix:{socket}"], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        report = json.loads(done.stdout)
+        self.assertEqual([run["bytes"] for run in report["runs"]], [16 << 20] * 2)
+        self.assertTrue(all(run["copied-bytes"] == 0 for run in report["runs"]))
+        self.assertEqual(serving.wait(60), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
