@@ -109,6 +109,7 @@ class RdmaChannel final : public Channel {
   bool revoked_ = false;
   std::optional<Error> lane_error_;
   std::chrono::steady_clock::time_point lane_error_due_;
+  std::chrono::steady_clock::time_point due_ = std::chrono::steady_clock::now();  // of the next tick
   std::thread events_;
   std::vector<std::thread> workers_;
 };

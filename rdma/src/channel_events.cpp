@@ -203,18 +203,22 @@ Deadline RdmaChannel::tick() {
   const auto now = steady_clock::now();
   if (lane_error_ && now >= lane_error_due_) core_.fail_with(*std::exchange(lane_error_, std::nullopt));
   if (lane_error_) return Deadline::at(lane_error_due_);
+  // Who was stopped itself has not heard the peer either: it gets its time anew.
+  if (now - due_ > core_.options.peer_timeout / 2) control_->heard_now();
   const auto silence = now - control_->last_heard();
   if (silence > core_.options.peer_timeout) {
     core_.fail_with(
         {make_error_code(errc::peer_gone),
-         "waiting " + std::to_string(core_.options.peer_timeout.count()) + " ms for a sign of life",
+         "waiting " + std::to_string(core_.options.peer_timeout.count() / 1000) + " s for a sign of life",
          "the peer or the link may be frozen; peer-timeout= sets how long to wait"});
     return Deadline::after(milliseconds(0));
   }
   const auto interval = std::min(peer_timeout_, core_.options.peer_timeout) / 4;
   if (now - control_->last_sent() >= interval && control_->has_room()) control_->post(Heartbeat{});
-  return Deadline::at(
-      std::min(control_->last_sent() + interval, control_->last_heard() + core_.options.peer_timeout));
+  const auto next_beat =
+      std::max(control_->last_sent(), now - interval / 2) + interval;  // it may not have left
+  due_ = std::min(next_beat, control_->last_heard() + core_.options.peer_timeout);
+  return Deadline::at(due_);
 }
 
 Result<> RdmaChannel::revoke(Deadline deadline) {

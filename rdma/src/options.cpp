@@ -22,7 +22,7 @@ constexpr std::array<OptionSpec, 10> kSpecs{{
     {"device", "NAME", "use this RDMA device or fail"},
     {"ack-timeout", "8-31", "a packet is repeated after 4.096 us * 2^n (16: 268 ms)"},
     {"retries", "0-6", "of a packet until the link is given up (6)"},
-    {"peer-timeout", "100-3600000", "milliseconds of silence until the peer counts as dead (10000)"},
+    {"peer-timeout", "1-3600", "seconds of silence after which the other end counts as gone (10)"},
 }};
 
 constexpr std::array<std::string_view, 3> kDialects{"auto", "native", "qemu"};
@@ -64,10 +64,8 @@ Result<Options> parse_options(const Endpoint& endpoint) {
   RAMFERRY_TRY_ASSIGN(const std::uint64_t retries,
                       number_option(endpoint, "retries", 0, 6, options.link.retries));
   options.link.retries = static_cast<std::uint8_t>(retries);
-  const auto silence = static_cast<std::uint64_t>(options.peer_timeout.count());
-  RAMFERRY_TRY_ASSIGN(const std::uint64_t peer_timeout,
-                      number_option(endpoint, "peer-timeout", 100, 3'600'000, silence));
-  options.peer_timeout = std::chrono::milliseconds(peer_timeout);
+  RAMFERRY_TRY_ASSIGN(const std::uint64_t peer_timeout, number_option(endpoint, "peer-timeout", 1, 3600, 10));
+  options.peer_timeout = std::chrono::seconds(peer_timeout);
   if (const auto device = endpoint.options.find("device"); device != endpoint.options.end())
     options.link.device = device->second;
   return options;

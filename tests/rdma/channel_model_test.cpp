@@ -284,7 +284,7 @@ TEST(RdmaChannel, WhatAFabricDoesToItEndsInAnError) {
   };
   for (const Case& each : cases) {
     SCOPED_TRACE(each.name);
-    Subject subject({}, "lanes=2&peer-timeout=1000", 8 << 20);
+    Subject subject({}, "lanes=2&peer-timeout=1", 8 << 20);
     EXPECT_OK(subject.lend(0, 8 << 20));
     EXPECT_OK(subject.place(0, 8 << 20));
     EXPECT_OK(subject.settle());
@@ -305,7 +305,7 @@ TEST(RdmaChannel, WhatAFabricDoesToItEndsInAnError) {
 }
 
 TEST(RdmaChannel, AFrozenPeerIsNoticedThoughNothingIsUnderWay) {
-  Subject subject({}, "lanes=1&peer-timeout=300", 1 << 20);
+  Subject subject({}, "lanes=1&peer-timeout=1", 1 << 20);
   subject.net.hang(0);
   std::array<std::byte, 1> into{};
   const auto received = subject.source->receive(into, Deadline::after(30s));
@@ -314,9 +314,9 @@ TEST(RdmaChannel, AFrozenPeerIsNoticedThoughNothingIsUnderWay) {
 }
 
 TEST(RdmaChannel, AnIdleLinkLives) {
-  Subject subject({}, "lanes=1&peer-timeout=200", 1 << 20);
+  Subject subject({}, "lanes=1&peer-timeout=1", 1 << 20);
   std::array<std::byte, 1> into{};
-  const auto received = subject.source->receive(into, Deadline::after(1s));
+  const auto received = subject.source->receive(into, Deadline::after(1500ms));
   ASSERT_FALSE(received);
   EXPECT_TRUE(received.error().is(errc::timed_out)) << why(received);
 }
@@ -348,7 +348,7 @@ TEST(RdmaChannel, AMessageThatADeviceHadNoRoomForIsSentAgainAtOnce) {
   ModelPlan plan;
   plan.partial_posts = 0.5;
   // No heartbeat comes to the rescue: the next one is due long after the deadline.
-  Subject subject(plan, "lanes=2&peer-timeout=3600000", 64 * kPage);
+  Subject subject(plan, "lanes=2&peer-timeout=3600", 64 * kPage);
   for (int round = 0; round < 100 && !::testing::Test::HasFailure(); ++round) {
     EXPECT_OK(subject.place(0, 64 * kPage));
     EXPECT_OK(subject.settle());

@@ -81,7 +81,7 @@ void expect_refused(const char* what, const Lie& lie) {
   test::TestMemory local(kSlotBytes), there(3 * kSlotBytes);
   std::fill(there.bytes().begin(), there.bytes().end(), std::byte{0xaa});
   MemoryLanding landing(there.slice(kSlotBytes, kSlotBytes), MemoryLanding::Content::unknown);
-  auto pair = testing::make_pair_on(net, SessionId::random(), "lanes=2&peer-timeout=3000");
+  auto pair = testing::make_pair_on(net, SessionId::random(), "lanes=2&peer-timeout=3");
   ASSERT_TRUE(pair) << pair.error().message();
   ASSERT_TRUE(pair->destination->expose(kSlot, landing));
   bool told = false;
