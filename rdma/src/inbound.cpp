@@ -2,12 +2,22 @@
 #include "inbound.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 namespace ramferry::rdma {
 namespace {
 
 constexpr std::uint64_t kPage = 4096;
+
+/// Raw bytes for memory come by message where a registration for them would cost more.
+Result<> store(Landing& landing, const StoreMessage& head, ConstBytes bytes) {
+  const Bytes memory = head.encoding == kRawEncoding ? landing.window(head.offset, head.length) : Bytes();
+  if (memory.empty()) return landing.store(head.offset, head.length, head.encoding, bytes);
+  landing.note_written(head.offset, head.length);
+  std::memcpy(memory.data(), bytes.data(), bytes.size());
+  return {};
+}
 
 }  // namespace
 
@@ -203,7 +213,7 @@ Result<> Inbound::apply_item(const Item& item) {
   if (const auto* stored = std::get_if<Stored>(&item.what)) {
     const StoreMessage& head = stored->head;
     RAMFERRY_TRY_ASSIGN(Landing * landing, exposure_.slots().find(head.slot, head.offset, head.length));
-    RAMFERRY_TRY(landing->store(head.offset, head.length, head.encoding, stored->bytes));
+    RAMFERRY_TRY(store(*landing, head, stored->bytes));
     core_.counters.placed_bytes_received.add(head.length);
     core_.counters.copied_bytes.add(stored->bytes.size());
   }

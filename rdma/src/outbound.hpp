@@ -79,6 +79,7 @@ class Outbound {
   void give_back();
   void send_wants(std::vector<Want> wants, bool urgent);
   std::uint32_t lane_of(const Placement& rest) const noexcept;
+  bool goes_by_message(const Placement& rest) noexcept;
 
   struct StagingUse {
     std::size_t piece = 0, used = StagingRing::kPieceBytes;  // full: take another

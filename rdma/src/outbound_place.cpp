@@ -15,6 +15,7 @@ using std::chrono::milliseconds;
 constexpr std::uint64_t kStripe = kMostMessageBytes;  // of a slot; the next one is another lane's
 constexpr std::uint64_t kReach = 1 << 20;             // asked for along with what was not lent
 constexpr std::size_t kStoreBytes = kMostBody - kStoreHead;
+constexpr std::size_t kWorthAWindow = 128 << 10;  // what comes again, and is less, goes by message
 
 }  // namespace
 
@@ -58,13 +59,21 @@ Result<> Outbound::place_raw(Lock& lock, const Placement& placement) {
   Placement rest = placement;
   while (!rest.bytes.empty()) {
     RAMFERRY_TRY(check_open());
-    if (remote_.is_by_message(rest.slot)) return store(lock, rest);
+    if (goes_by_message(rest)) return store(lock, rest);
     RAMFERRY_TRY_ASSIGN(const std::size_t placed, place_some(lock, rest));
     rest.offset += placed;
     rest.length -= placed;
     rest.bytes = rest.bytes.subspan(placed);
   }
   return {};
+}
+
+/// Where the slot is not memory; and what comes again and would cost the peer a registration for a few pages,
+/// and another one for the pages that have to give way.
+bool Outbound::goes_by_message(const Placement& rest) noexcept {
+  if (remote_.is_by_message(rest.slot)) return true;
+  return rest.bytes.size() < kWorthAWindow && remote_.find(rest.slot, rest.offset) == nullptr &&
+         remote_.was_given_back(rest.slot, rest.offset);
 }
 
 std::uint32_t Outbound::lane_of(const Placement& rest) const noexcept {

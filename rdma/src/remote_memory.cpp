@@ -14,6 +14,16 @@ auto at_or_before(Map& map, std::uint64_t offset) {
   return after == map.begin() ? map.end() : std::prev(after);
 }
 
+/// Adds to disjoint ranges, and merges what touches.
+void add_range(std::map<std::uint64_t, std::uint64_t>& ranges, std::uint64_t begin, std::uint64_t end) {
+  auto at = at_or_before(ranges, begin);
+  if (at == ranges.end() || at->second < begin) at = ranges.emplace(begin, end).first;
+  at->second = std::max(at->second, end);
+  for (auto next = std::next(at); next != ranges.end() && next->first <= at->second;
+       next = ranges.erase(next))
+    at->second = std::max(at->second, next->second);
+}
+
 Failure refused(const Grant& grant, const char* why) {
   return fail(errc::protocol_mismatch, "taking in a grant of " + std::to_string(grant.length) + " bytes at " +
                                            std::to_string(grant.offset) + " of slot " +
@@ -107,6 +117,13 @@ Result<> RemoteMemory::on_grant(const Grant& grant) {
   return {};
 }
 
+bool RemoteMemory::was_given_back(SlotId slot, std::uint64_t offset) const noexcept {
+  const auto found = slots_.find(slot);
+  if (found == slots_.end()) return false;
+  const auto range = at_or_before(found->second.given_back, offset);
+  return range != found->second.given_back.end() && offset < range->second;
+}
+
 std::vector<Release> RemoteMemory::give_back() {
   std::vector<Release> releases;
   while (owed_ > 0) {
@@ -128,6 +145,7 @@ std::vector<Release> RemoteMemory::give_back() {
     if (oldest == nullptr) return releases;
     releases.push_back({id, oldest->offset, oldest->length});
     owed_ -= std::min(owed_, oldest->length);
+    add_range(of->given_back, oldest->offset, oldest->offset + oldest->length);
     of->windows.erase(oldest->offset);
   }
   return releases;

@@ -37,6 +37,8 @@ class RemoteMemory {
   /// The peer wants this much back.
   void on_reclaim(std::uint64_t bytes) noexcept { owed_ = std::max(owed_, bytes); }
 
+  /// A window around `offset` was given back: the peer has no room for all, and this is not the first visit.
+  bool was_given_back(SlotId slot, std::uint64_t offset) const noexcept;
   /// Windows to give back towards what the peer wants: idle ones, used longest ago first. They are forgotten
   /// here.
   std::vector<Release> give_back();
@@ -57,6 +59,7 @@ class RemoteMemory {
     std::optional<std::uint64_t> size;
     std::map<std::uint64_t, RemoteWindow> windows;  // by offset
     std::map<std::uint64_t, Asked> asked;           // by offset; disjoint among themselves and with windows
+    std::map<std::uint64_t, std::uint64_t> given_back;  // end by offset; disjoint
   };
   std::map<SlotId, Slot> slots_;
   std::uint64_t owed_ = 0, uses_ = 0;

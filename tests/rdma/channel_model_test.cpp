@@ -222,6 +222,27 @@ TEST(RdmaChannel, PinAllNamesTheLimitItHits) {
   EXPECT_THAT(prepared.error().message(), HasSubstr("are registered already"));
 }
 
+TEST(RdmaChannel, PagesThatComeAgainDoNotCostThePeerARegistrationEach) {
+  constexpr std::size_t kPages = 4096;
+  Subject subject({}, "lanes=2", kPages * kPage, "pin=demand&pin-budget=1M");
+  fill_pattern(subject.local.bytes(), 1);
+  EXPECT_OK(subject.lend(0, kPages * kPage));
+  EXPECT_OK(subject.place(0, kPages * kPage));
+  EXPECT_OK(subject.settle());
+  EXPECT_TRUE(has_pattern(subject.there.bytes(), 1));
+  EXPECT_EQ(subject.source->stats().copied_bytes, 0U) << "round one needs no copies";
+  const std::uint64_t before = subject.net.counts().registrations;
+  std::vector<Placement> batch;
+  for (std::size_t i = 0; i < 400; ++i) batch.push_back(subject.piece(i * 1237 % kPages * kPage, kPage));
+  fill_pattern(subject.local.bytes(), 2);
+  EXPECT_OK(subject.source->place(batch));
+  EXPECT_OK(subject.settle());
+  for (const Placement& each : batch)
+    EXPECT_EQ(std::memcmp(each.bytes.data(), subject.there.bytes().data() + each.offset, kPage), 0);
+  EXPECT_LT(subject.net.counts().registrations - before, 20U);
+  EXPECT_EQ(subject.net.counts().collisions, 0U);
+}
+
 TEST(RdmaChannel, PinOnDemandLivesWithALimitThatIsTooSmall) {
   ModelPlan plan;
   plan.device.lockable_bytes = 24 << 20;  // less than the budget says
