@@ -193,16 +193,16 @@ Result<> IncomingMigration::Engine::await_commit(StreamReader& in) {
   // Windows close before the source may hand the guest over: a failure here still leaves it there.
   RAMFERRY_TRY(channel_->revoke(Deadline::after(kRevoke)));
   board_.update([](Status& status) { status.hand_over = HandOver::prepared; });
-  if (auto sent = native::send_message(*channel_, MessageType::prepared); !sent)
-    return outcome_unknown(sent.error());
-
-  in.set_deadline(Deadline::after(settings_.hand_over_timeout));
+  // A source that left before this may have said why: then it keeps the guest, and nothing is unknown.
+  const auto sent = native::send_message(*channel_, MessageType::prepared);
+  in.set_deadline(Deadline::after(sent ? settings_.hand_over_timeout : std::chrono::milliseconds(0)));
   const auto message = native::read_message(in);
-  if (!message) return outcome_unknown(message.error());
-  if (message->type == MessageType::failed) {
+  if (message && message->type == MessageType::failed) {
     board_.update([](Status& status) { status.hand_over = HandOver::none; });
     return Failure(native::decode_failed(message->payload, "the source"));
   }
+  if (!sent) return outcome_unknown(sent.error());
+  if (!message) return outcome_unknown(message.error());
   if (message->type != MessageType::commit)
     return outcome_unknown(
         {make_error_code(errc::protocol_mismatch),
