@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The connecting end of a session: the control connection, then the lanes, then the destination's word.
 #include "channel.hpp"
+#include "qemu_source.hpp"
 #include "transport_parts.hpp"
 
 #include <chrono>
@@ -51,7 +52,32 @@ Result<std::unique_ptr<RdmaChannel>> connect_all(Log& log, Fabric& fabric, const
   return channel;
 }
 
+Result<std::unique_ptr<ByteStream>> connect_stock(Log& log, Fabric& fabric, const Address& to,
+                                                  const Options& options, Deadline deadline) {
+  RAMFERRY_TRY_ASSIGN(auto domain,
+                      fabric.open_towards(to, options.link, qemu::QemuLink::completions(), deadline));
+  RAMFERRY_TRY_ASSIGN(auto link, qemu::QemuLink::make(log, std::move(domain)));
+  const bool pin_all = options.pin == Pin::all;
+  const auto receives = link->receives();
+  RAMFERRY_TRY_ASSIGN(Connected connected,
+                      link->domain().connect(link->shape(), receives, qemu::encode({pin_all}), deadline));
+  if (!connected.queue) return fail(errc::peer_failed, "connecting: the destination refused");
+  RAMFERRY_TRY_ASSIGN(const auto answer, qemu::decode_greeting(connected.answer));
+  link->attach(std::move(connected.queue));
+  RAMFERRY_TRY_ASSIGN(
+      auto source,
+      qemu::QemuSource::make(std::move(link), {.pin_all = pin_all && answer.pin_all, .run = options.chunk}));
+  return std::unique_ptr<ByteStream>(std::move(source));
+}
+
 }  // namespace
+
+Result<std::unique_ptr<ByteStream>> connect_qemu(Log& log, Fabric& fabric, const Endpoint& to,
+                                                 const Options& options, Deadline deadline) {
+  auto stream = connect_stock(log, fabric, {to.host, to.port}, options, deadline);
+  if (!stream) return within(std::move(stream).error(), "connecting to " + to.to_string());
+  return stream;
+}
 
 Result<std::unique_ptr<Channel>> connect_channel(Log& log, Fabric& fabric, const Endpoint& to,
                                                  const Options& options, SessionId session,

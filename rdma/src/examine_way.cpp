@@ -197,9 +197,8 @@ std::vector<Check> examine(const SystemFiles& files, const Endpoint* to) {
   const auto reports = ask_devices();
   std::vector<Check> checks = examine_machine(files, reports, options.value_or(Options{}).pin);
   if (to == nullptr) return checks;
-  const Result<> usable = options ? need_native(*options, *to) : Failure(options.error());
-  if (!usable) {
-    checks.push_back(failed("options", usable.error(), "`ramferry transports` lists what there is"));
+  if (!options) {
+    checks.push_back(failed("options", options.error(), "`ramferry transports` lists what there is"));
     return checks;
   }
   for (Check& each : examine_way(files, *to, *options, Deadline::after(kPatience)))

@@ -133,7 +133,10 @@ class Domain {
   /// Takes what has completed; does not wait.
   virtual Result<std::size_t> poll(std::span<Completion> into) = 0;
   virtual std::optional<LinkEvent> next_event() = 0;
-  /// Sleeps until there is something to poll or an event, wake() was called, or the deadline.
+  /// Accepted connections that the peer has confirmed so far, as wait() has seen: what is sent on them
+  /// arrives.
+  virtual std::size_t confirmed() const noexcept = 0;
+  /// Sleeps until there is something to poll, an event, a confirmation, wake() was called, or the deadline.
   virtual void wait(Deadline deadline) = 0;
   virtual void wake() noexcept = 0;
 };

@@ -18,7 +18,7 @@ constexpr std::uint32_t kKnownFeatures = 0;  // required ones
 /// Past QEMU's eight bytes and our magic; `who` for the error.
 Result<WireReader> open(ConstBytes bytes, bool& pin_all, const std::string& who) {
   WireReader reader(bytes);
-  const std::uint32_t qemu_version = reader.u32();
+  static_cast<void>(reader.u32());
   pin_all = (reader.u32() & kQemuPinAll) != 0;
   const std::uint32_t magic = reader.u32();
   const std::uint8_t version = reader.u8();
@@ -29,8 +29,9 @@ Result<WireReader> open(ConstBytes bytes, bool& pin_all, const std::string& who)
                   "use the same version of ramferry at both ends");
     return reader;
   }
-  if (bytes.size() >= 8 && qemu_version == kQemuVersion && magic == 0)
-    return fail(errc::unsupported, "reading the " + who + ": it speaks QEMU's own RDMA protocol");
+  if (is_stock_greeting(bytes))
+    return fail(errc::unsupported, "reading the " + who + ": it speaks QEMU's own RDMA protocol",
+                "add ?dialect=qemu to the address");
   return fail(errc::protocol_mismatch, "reading the " + who);
 }
 
@@ -39,6 +40,13 @@ void put_opening(WireWriter& writer, bool pin_all) {
 }
 
 }  // namespace
+
+bool is_stock_greeting(ConstBytes bytes) noexcept {
+  WireReader reader(bytes);
+  const std::uint32_t version = reader.u32();
+  static_cast<void>(reader.u32());
+  return reader.ok() && version == kQemuVersion && reader.u32() == 0;
+}
 
 std::vector<std::byte> encode(const Hello& hello) {
   std::vector<std::byte> bytes;

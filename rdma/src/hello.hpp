@@ -43,6 +43,8 @@ struct Answer {
 std::vector<std::byte> encode(const Hello& hello);
 std::vector<std::byte> encode(const Answer& answer);
 
+/// Whether a stock QEMU said it, which adds nothing to its eight bytes.
+bool is_stock_greeting(ConstBytes bytes) noexcept;
 /// errc::unsupported for a stock QEMU and for a version or required feature that we do not have,
 /// errc::protocol_mismatch for anything else that is not ours. Trailing bytes are ignored.
 Result<Hello> decode_hello(ConstBytes bytes);

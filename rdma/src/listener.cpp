@@ -2,6 +2,7 @@
 // The accepting end: control connections open sessions, lanes join them, complete sessions are handed out.
 // Strangers and sessions that take too long are logged and forgotten.
 #include "channel.hpp"
+#include "qemu_destination.hpp"
 #include "transport_parts.hpp"
 
 #include <algorithm>
@@ -34,6 +35,7 @@ class RdmaListener final : public Listener {
     while (true) {
       if (cancelled_) return fail(errc::cancelled, "accepting");
       forget_failed();
+      if (stock_) return Link(std::unique_ptr<ByteStream>(std::move(stock_)));
       if (auto channel = take_ready()) return Link(std::unique_ptr<Channel>(std::move(channel)));
       auto request = acceptor_->next(Deadline::at(std::min(deadline.when(), next_expiry())));
       if (request && *request) serve(std::move(*request));
@@ -83,7 +85,14 @@ class RdmaListener final : public Listener {
 
   void serve(std::unique_ptr<ConnectRequest> request) {
     const std::string from = request->from();
+    if (options_.dialect != Dialect::native && is_stock_greeting(request->hello())) {
+      if (auto taken = take_stock(*request); !taken)
+        log_.warn("rdma: lost a QEMU's connection from " + from + ": " + taken.error().message());
+      return;
+    }
     auto hello = decode_hello(request->hello());
+    if (hello && options_.dialect == Dialect::qemu)
+      hello = fail(errc::unsupported, "accepting: only QEMU's own protocol is spoken here");
     auto served = !hello                             ? Result<>(Failure(std::move(hello).error()))
                   : hello->kind == Hello::Kind::lane ? join(*request, *hello)
                                                      : open(*request, *hello, from);
@@ -94,6 +103,23 @@ class RdmaListener final : public Listener {
     if (served.error().is(errc::not_found)) answer.verdict = Answer::Verdict::unknown_session;
     if (served.error().is(errc::in_use)) answer.verdict = Answer::Verdict::overloaded;
     request->reject(encode(answer));
+  }
+
+  /// A stock QEMU, which has one connection and says nothing before we do.
+  Result<> take_stock(ConnectRequest& request) {
+    RAMFERRY_TRY_ASSIGN(const auto greeting, qemu::decode_greeting(request.hello()));
+    const bool pin_all = greeting.pin_all && options_.pin == Pin::all;
+    RAMFERRY_TRY_ASSIGN(auto domain, request.open_domain(qemu::QemuLink::completions()));
+    RAMFERRY_TRY_ASSIGN(auto link, qemu::QemuLink::make(log_, std::move(domain)));
+    const auto receives = link->receives();
+    RAMFERRY_TRY_ASSIGN(auto queue,
+                        request.accept(link->domain(), link->shape(), receives, qemu::encode({pin_all})));
+    link->attach(std::move(queue));
+    RAMFERRY_TRY(link->await_peer(Deadline::after(kMakingTime), [this]() -> Result<> {
+      return cancelled_ ? Result<>(fail(errc::cancelled, "accepting")) : Result<>();
+    }));
+    stock_ = std::make_unique<qemu::QemuDestination>(std::move(link), pin_all);
+    return {};
   }
 
   Answer answer_with(std::uint64_t token) const {
@@ -138,6 +164,7 @@ class RdmaListener final : public Listener {
   Endpoint local_;
   const Options options_;
   std::vector<Making> making_;
+  std::unique_ptr<ByteStream> stock_;  ///< a QEMU's connection that is ready
   std::atomic<bool> cancelled_{false};
 };
 

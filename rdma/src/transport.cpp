@@ -24,14 +24,16 @@ class RdmaTransport final : public Transport {
 
   Result<Link> connect(const Endpoint& to, SessionId session, Deadline deadline) override {
     RAMFERRY_TRY_ASSIGN(const Options options, parse_options(to));
-    RAMFERRY_TRY(need_native(options, to));
+    if (options.dialect == Dialect::qemu) {
+      RAMFERRY_TRY_ASSIGN(auto stream, connect_qemu(log_, *fabric_, to, options, deadline));
+      return Link(std::move(stream));
+    }
     RAMFERRY_TRY_ASSIGN(auto channel, connect_channel(log_, *fabric_, to, options, session, deadline));
     return Link(std::move(channel));
   }
 
   Result<std::unique_ptr<Listener>> listen(const Endpoint& at) override {
     RAMFERRY_TRY_ASSIGN(const Options options, parse_options(at));
-    RAMFERRY_TRY(need_native(options, at));
     RAMFERRY_TRY_ASSIGN(auto acceptor, fabric_->listen({at.host, at.port}, options.link));
     return make_listener(log_, std::move(acceptor), at, options);
   }
@@ -42,13 +44,6 @@ class RdmaTransport final : public Transport {
 };
 
 }  // namespace
-
-Result<> need_native(const Options& options, const Endpoint& endpoint) {
-  if (options.dialect != Dialect::qemu) return {};
-  return fail(errc::unsupported,
-              "using " + endpoint.to_string() + ": QEMU's own RDMA protocol is not spoken here",
-              "use tcp: or unix: with dialect=qemu");
-}
 
 std::unique_ptr<Transport> make_transport_over(Log& log, std::unique_ptr<Fabric> fabric) {
   return std::make_unique<RdmaTransport>(log, std::move(fabric));

@@ -17,8 +17,9 @@ Result<std::unique_ptr<Listener>> make_listener(Log& log, std::unique_ptr<Accept
 Result<std::unique_ptr<Channel>> connect_channel(Log& log, Fabric& fabric, const Endpoint& to,
                                                  const Options& options, SessionId session,
                                                  Deadline deadline);
-/// errc::unsupported where the options ask for QEMU's own RDMA protocol.
-Result<> need_native(const Options& options, const Endpoint& endpoint);
+/// To a stock QEMU.
+Result<std::unique_ptr<ByteStream>> connect_qemu(Log& log, Fabric& fabric, const Endpoint& to,
+                                                 const Options& options, Deadline deadline);
 std::unique_ptr<Transport> make_transport_over(Log& log, std::unique_ptr<Fabric> fabric);
 
 }  // namespace ramferry::rdma

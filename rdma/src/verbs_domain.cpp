@@ -255,6 +255,7 @@ void VerbsDomain::take_cm_events() {
     auto event = take_cm_event(channel_.get());
     if (!event) report({event.error().code, event.error().doing});
     if (!event || !*event) return;
+    if ((*event)->event == RDMA_CM_EVENT_ESTABLISHED) ++confirmed_;
     if (const std::error_code error = to_error_code((*event)->event))
       report({error, rdma_event_str((*event)->event)});
   }

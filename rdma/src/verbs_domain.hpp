@@ -29,6 +29,7 @@ class VerbsDomain final : public Domain {
                             Deadline deadline) override;
   Result<std::size_t> poll(std::span<Completion> into) override;
   std::optional<LinkEvent> next_event() override;
+  std::size_t confirmed() const noexcept override { return confirmed_; }
   void wait(Deadline deadline) override;
   void wake() noexcept override;
 
@@ -70,6 +71,7 @@ class VerbsDomain final : public Domain {
   CompletionQueuePtr queue_;
   unsigned int unacknowledged_ = 0;  // completion events taken and not acknowledged yet
   bool spins_ = false;
+  std::size_t confirmed_ = 0;
   std::vector<ibv_wc> stash_;  // polled by wait(), for poll() to return
   std::size_t stash_used_ = 0;
   std::mutex reported_mutex_;

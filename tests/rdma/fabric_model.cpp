@@ -5,6 +5,7 @@
 #include "fabric_model_state.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 namespace ramferry::rdma::testing {
@@ -180,6 +181,9 @@ class ModelDomain final : public Domain {
     return event;
   }
 
+  std::size_t confirmed() const noexcept override { return confirmed_; }
+  void confirm() noexcept { ++confirmed_; }
+
   void wait(Deadline deadline) override {
     NetLock lock(net_->mutex);
     while (station_->completions.empty() && station_->events.empty() && !station_->woken &&
@@ -198,6 +202,7 @@ class ModelDomain final : public Domain {
   Shared net_;
   std::uint16_t target_;
   std::shared_ptr<Station> station_ = std::make_shared<Station>();
+  std::atomic<std::size_t> confirmed_ = 0;
 };
 
 class ModelRequest final : public ConnectRequest {
@@ -224,6 +229,7 @@ class ModelRequest final : public ConnectRequest {
       net_->ports.push_back(dialing_->port);
     }
     answer(Dialing::State::accepted, bytes);
+    static_cast<ModelDomain&>(domain).confirm();  // the model's peers can receive from the start
     return std::make_unique<ModelQueue>(net_, port);
   }
 
