@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A VM that arrives in QEMU's dialect, and what both dialects share.
 #include "file_io.hpp"
+#include "hooked_ram.hpp"
 #include "receiver_engine.hpp"
 #include "return_path.hpp"
 
@@ -141,7 +142,9 @@ Result<> Receiver::Engine::seal(const StreamSaver& saver, MachineState state, Or
 class Receiver::Engine::StreamEvents final : public StreamSaver {
  public:
   StreamEvents(Engine& engine, ByteStream& stream)
-      : StreamSaver(engine.writer_ ? &engine.writer_->pages() : nullptr), engine_(engine), stream_(stream) {}
+      : StreamSaver(engine.writer_ ? &engine.writer_->pages() : nullptr), engine_(engine), stream_(stream) {
+    if (auto* hooked = dynamic_cast<HookedStream*>(&stream)) past_stream_.emplace(*hooked);
+  }
 
   Result<> command(std::uint16_t id, ConstBytes data) override {
     if (id == qemu::kOpenReturnPath) return_path_ = true;
@@ -153,15 +156,27 @@ class Receiver::Engine::StreamEvents final : public StreamSaver {
       return engine_.plain_ ? engine_.plain_->sync() : engine_.writer_->make_durable(kStateRoom);
     });
   }
+  Result<> ram_begins(std::uint32_t section, std::vector<BlockInfo> blocks) override {
+    RAMFERRY_TRY(StreamSaver::ram_begins(section, std::move(blocks)));
+    return past_stream_ ? past_stream_->begin(this->blocks()) : Result<>{};
+  }
+  Result<> hook() override { return past_stream_ ? past_stream_->round() : StreamSaver::hook(); }
+  /// RAM has come; it is all stored when this returns.
+  Result<> ram_ended() { return past_stream_ ? past_stream_->keep(*this) : Result<>{}; }
   bool return_path() const noexcept { return return_path_; }
 
  private:
+  std::optional<HookedRam> past_stream_;
   Engine& engine_;
   ByteStream& stream_;
   bool return_path_ = false;
 };
 
 Result<> Receiver::Engine::receive_stream(ByteStream& stream) {
+  const bool hooked = dynamic_cast<HookedStream*>(&stream) != nullptr;
+  if (options_.format == Format::stream && hooked)
+    return fail(errc::unsupported, "keeping a plain stream without the RAM that travels past it",
+                "receive it as a checkpoint, and then: ramferry send FILE file:PATH");
   RAMFERRY_TRY_ASSIGN(auto file, PartialFile::create(working_path()));
   if (options_.format == Format::stream)
     plain_.emplace(std::move(file));
@@ -187,6 +202,7 @@ Result<> Receiver::Engine::keep_stream(StreamInput& in, StreamEvents& events) {
   }
   SavevmParser parser(in, events, RamBody::records);
   RAMFERRY_TRY(parser.read_ram());
+  RAMFERRY_TRY(events.ram_ended());
   RAMFERRY_TRY(events.check_complete());
   StateOptions options;
   options.stays_open = events.return_path();

@@ -48,6 +48,10 @@ std::string command_name(std::uint16_t id) {
 
 }  // namespace
 
+Result<> StreamEvents::hook() {
+  return fail(errc::unsupported, "the source sends its RAM past the stream");
+}
+
 SavevmParser::SavevmParser(StreamInput& in, StreamEvents& events, RamBody body)
     : in_(in), events_(events), body_(body) {
   in_.before_refill([this] { return events_.flush(); });
@@ -282,7 +286,7 @@ Result<> SavevmParser::records() {
 
 Result<> SavevmParser::record(std::uint64_t word) {
   const std::uint64_t kind = word & kFlags & ~kContinue, offset = word & ~kFlags;
-  if (kind == kHook) return fail(errc::unsupported, "the source sends its RAM past the stream");
+  if (word == kHook) return events_.hook();
   if (kind == kMultifdFlush)
     return fail(errc::unsupported, "the source's multifd", "switch its capability 'multifd' off");
   if (kind != kPage && kind != kZero && kind != kDelta && kind != kCompressed)

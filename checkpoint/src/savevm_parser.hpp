@@ -52,6 +52,8 @@ class StreamEvents {
   /// Decompressed; valid during the call.
   virtual Result<> unpacked(std::uint32_t block, std::uint64_t offset, ConstBytes bytes) = 0;
   virtual Result<> flush() = 0;
+  /// RamBody::records: RAM travels past the stream from here until this returns.
+  virtual Result<> hook();
   /// The last part of the RAM section begins; the source's guest has stopped.
   virtual Result<> last_part() { return {}; }
 };

@@ -144,12 +144,16 @@ void append_ram_footer(WireWriter& out, const CheckpointHead& head) {
   append_ram_mark(out, head, Mark::footer);
 }
 
-void append_block_list(WireWriter& out, const CheckpointHead& head) {
+void append_blocks(WireWriter& out, const CheckpointHead& head) {
   std::uint64_t total = 0;
   for (const BlockInfo& block : head.blocks) total += block.bytes;
   out.text8("ram").u32(0).u32(4);
   out.u64(total | ram_word::kMemSize);
   for (const BlockInfo& block : head.blocks) out.text8(block.name).u64(block.bytes);
+}
+
+void append_block_list(WireWriter& out, const CheckpointHead& head) {
+  append_blocks(out, head);
   out.u64(ram_word::kEnd);
 }
 
@@ -206,7 +210,12 @@ Result<SendReport> Sender::Engine::run() {
 Result<> Sender::Engine::send_any() {
   auto* const channel = std::get_if<std::unique_ptr<Channel>>(&link_);
   RAMFERRY_TRY_ASSIGN(const bool is_checkpoint, CheckpointFile::is_checkpoint(path_));
+  auto* const hooked = dynamic_cast<HookedStream*>(&bytes_of(link_));
   if (!is_checkpoint) {
+    if (hooked != nullptr)
+      return fail(errc::unsupported,
+                  "sending the plain stream " + path_.string() + " with its RAM past the stream",
+                  "receive it into a checkpoint first, or send it over tcp: or unix:");
     if (channel != nullptr)
       return fail(errc::unsupported, "sending the plain stream " + path_.string() + " in the native dialect",
                   "add ?dialect=qemu to the address");
@@ -218,6 +227,7 @@ Result<> Sender::Engine::send_any() {
   report_.sent_pages = file.stored_pages();
   report_.zero_pages = file.ram_bytes() / kPageBytes - file.stored_pages();
   ram_bytes_ = file.ram_bytes();
+  if (hooked != nullptr) return send_hooked(file, *hooked);
   return channel != nullptr ? send_native(file, **channel) : send_records(file, bytes_of(link_));
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <ramferry/checkpoint/sender.hpp>
+#include <ramferry/hooked_stream.hpp>
 #include <ramferry/migration/savevm.hpp>
 
 #include <atomic>
@@ -25,6 +26,8 @@ class Sender::Engine {
   Result<> send_any();
   Result<> send_records(const CheckpointFile& file, ByteStream& stream);
   Result<> send_plain(ByteStream& stream);
+  Result<> send_hooked(const CheckpointFile& file, HookedStream& stream);
+  Result<> place_pages(const CheckpointFile& file, HookedStream& stream);
   Result<> end_stream(ByteStream& stream);
   Result<> send_native(const CheckpointFile& file, Channel& channel);
 
@@ -39,7 +42,9 @@ class Sender::Engine {
 /// Bytes of the stream's frame around the RAM section, as `head` had it.
 void append_ram_mark(WireWriter& out, const CheckpointHead& head, migration::savevm::Mark mark);
 void append_ram_footer(WireWriter& out, const CheckpointHead& head);
-/// The section's head and its list of blocks, after append_ram_mark().
+/// The section's head and its blocks, after append_ram_mark().
+void append_blocks(WireWriter& out, const CheckpointHead& head);
+/// The same, and the end of the section's first part.
 void append_block_list(WireWriter& out, const CheckpointHead& head);
 
 /// Calls back for every stretch of a block, in order: pages with content (`run` points to them) or zeros (it
@@ -53,7 +58,8 @@ Result<> each_stretch(const CheckpointFile& file, const std::function<Result<>(c
 
 /// Low bits of the words in the RAM section.
 namespace ram_word {
-inline constexpr std::uint64_t kZero = 0x02, kMemSize = 0x04, kPage = 0x08, kEnd = 0x10, kContinue = 0x20;
+inline constexpr std::uint64_t kZero = 0x02, kMemSize = 0x04, kPage = 0x08, kEnd = 0x10, kContinue = 0x20,
+                               kHook = 0x80;
 }
 
 }  // namespace ramferry::checkpoint

@@ -122,7 +122,7 @@ Result<> QemuDestination::check_memory() const {
   if (const std::uint64_t free = available_memory(); total > free)
     return fail(errc::memory_lock_limit,
                 "registering all of " + format_size(total) + ": only " + format_size(free) + " are available",
-                "add ?pin=demand here, or switch the source's capability rdma-pin-all off");
+                "switch the source's capability rdma-pin-all off");
   return {};
 }
 

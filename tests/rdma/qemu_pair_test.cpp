@@ -211,18 +211,11 @@ TEST(QemuRound, RegistersOnlyRunsThatAreWritten) {
   EXPECT_LT(test::resident_pages(rams.there[0].bytes()), 3U) << "zeroing what was never touched touches it";
 }
 
-TEST(QemuDestination, DeclinesToPinAllIfToldSo) {
+/// A QEMU 7.2 does not survive a no.
+TEST(QemuDestination, GrantsPinAllWhateverItPinsItself) {
   ModelNet net;
-  Pair pair = testing::make_pair(net, "pin=all", "pin=demand");
-  EXPECT_THAT(pair.source->facts(), ::testing::Contains(std::pair("pin", "demand")));
-  Rams rams({4 * kMiB});
-  test::fill_pattern(rams.here[0].slice(kMiB, kPage), 3);
-  run_rounds(pair, rams, 2, [&]() -> Result<> {
-    RAMFERRY_TRY(pair.source->agree(rams.sizes, {}));
-    RAMFERRY_TRY(stage_all(*pair.source, rams, {0, kMiB, kPage}));
-    return pair.source->end_round();
-  });
-  EXPECT_TRUE(rams.same());
+  const Pair pair = testing::make_pair(net, "pin=all", "pin=demand");
+  EXPECT_THAT(pair.source->facts(), ::testing::Contains(std::pair<std::string, std::string>("pin", "all")));
 }
 
 TEST(QemuDestination, CannotBeWrittenToAfterItsWindowsClosed) {
