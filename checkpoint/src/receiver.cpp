@@ -16,6 +16,8 @@ namespace {
 
 /// A source without a return path closes as soon as it has sent all; an exec: command then ends.
 constexpr auto kEndTimeout = std::chrono::seconds(10);
+/// A QEMU whose RAM went past the stream hangs up at once; a sender of ours waits for us to do so.
+constexpr auto kHookedEndTimeout = std::chrono::milliseconds(500);
 constexpr auto kFarewell = std::chrono::seconds(2);
 constexpr int kMostNames = 10'000;
 
@@ -164,6 +166,7 @@ class Receiver::Engine::StreamEvents final : public StreamSaver {
   /// RAM has come; it is all stored when this returns.
   Result<> ram_ended() { return past_stream_ ? past_stream_->keep(*this) : Result<>{}; }
   bool return_path() const noexcept { return return_path_; }
+  bool is_hooked() const noexcept { return past_stream_.has_value(); }
 
  private:
   std::optional<HookedRam> past_stream_;
@@ -213,7 +216,7 @@ Result<> Receiver::Engine::keep_stream(StreamInput& in, StreamEvents& events) {
     };
   }
   RAMFERRY_TRY_ASSIGN(MachineState state, read_state(in, options));
-  if (!events.return_path()) RAMFERRY_TRY(expect_end(in));
+  if (!events.return_path()) RAMFERRY_TRY(expect_end(in, events.is_hooked()));
   report_.acknowledged = events.return_path();
   return timed([&]() -> Result<> {
     RAMFERRY_TRY(seal(events, std::move(state), Origin::qemu));
@@ -222,11 +225,12 @@ Result<> Receiver::Engine::keep_stream(StreamInput& in, StreamEvents& events) {
 }
 
 /// Nothing may follow; and only the end tells whether an exec: command succeeded.
-Result<> Receiver::Engine::expect_end(StreamInput& in) {
-  in.set_deadline(Deadline::after(kEndTimeout));
+Result<> Receiver::Engine::expect_end(StreamInput& in, bool hooked) {
+  in.set_deadline(Deadline::after(hooked ? kHookedEndTimeout : kEndTimeout));
   auto bytes = in.some();
   in.set_deadline(Deadline::never());
   if (!bytes && bytes.error().is(errc::timed_out)) {
+    if (hooked) return {};
     log_.warn("the source has sent everything and keeps its connection open");
     return {};
   }

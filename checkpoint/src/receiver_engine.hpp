@@ -37,7 +37,7 @@ class Receiver::Engine {
   Result<> receive_stream(ByteStream& stream);
   void begin(std::unique_ptr<StreamSaver> events);
   Result<> keep_stream(StreamInput& in, StreamEvents& events);
-  Result<> expect_end(StreamInput& in);
+  Result<> expect_end(StreamInput& in, bool hooked);
   void part_from_stream(ByteStream& stream, StreamInput& in, bool return_path, bool kept);
 
   Result<> receive_native(Channel& channel);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Peers of QEMU's RDMA protocol that lie: ours must notice, and nothing outside its blocks may change.
 #include "qemu_peers.hpp"
+#include "support/test_memory.hpp"
 
 #include <gmock/gmock.h>
 

@@ -2,6 +2,7 @@
 // Both ends of QEMU's RDMA protocol against each other, on a fabric that reorders what it may.
 #include "model_pair.hpp"
 #include "qemu_peers.hpp"
+#include "support/test_memory.hpp"
 
 #include <gmock/gmock.h>
 

@@ -4,7 +4,6 @@
 
 #include "fabric_model.hpp"
 #include "qemu_link.hpp"
-#include "support/test_memory.hpp"
 #include "transport_parts.hpp"
 
 #include <ramferry/hooked_stream.hpp>

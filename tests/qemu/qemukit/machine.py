@@ -44,7 +44,7 @@ class Machine:
         self._buffer = b""
         self._text = b""
         self.events = []
-        self._read(time.monotonic() + 30)     # the greeting
+        self._read(time.monotonic() + 120)    # the greeting
         self.ask("qmp_capabilities")
 
     def __enter__(self):
@@ -80,7 +80,7 @@ class Machine:
         line, self._buffer = self._buffer.split(b"\n", 1)
         return json.loads(line)
 
-    def ask(self, command, timeout=30, **arguments):
+    def ask(self, command, timeout=120, **arguments):
         request = {"execute": command}
         if arguments:
             request["arguments"] = {key.replace("_", "-"): value for key, value in arguments.items()}
