@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "file_input.hpp"
+#include "record_sender.hpp"
 #include "return_path.hpp"
 #include "savevm_parser.hpp"
 #include "sender_engine.hpp"
 #include "stream_saver.hpp"
-
-#include <algorithm>
-#include <array>
 
 namespace ramferry::checkpoint {
 
@@ -14,109 +12,10 @@ using migration::savevm::Mark;
 
 namespace {
 
-constexpr std::size_t kBufferBytes = 1U << 20;
-constexpr std::uint64_t kPartBytes = 64ULL << 20;  ///< of guest memory
-constexpr std::size_t kMostPages = 256;            ///< read at a time
-
 /// The reference VM has no return path in QEMU's dialect, and refuses to be asked for one.
 bool reads_commands(const std::string& machine) {
   return !machine.starts_with("ramferry-");
 }
-
-/// RAM v4 records, many to a send.
-class RecordWriter {
- public:
-  RecordWriter(const CheckpointFile& file, ByteStream& stream, std::atomic<std::uint64_t>& done)
-      : file_(file), stream_(stream), done_(done), out_(buffer_) {
-    buffer_.reserve(kBufferBytes + kMostPages * (kPageBytes + 8) + 512);
-  }
-
-  Result<> stretch(const Stretch& stretch) {
-    if (stretch.run == nullptr) return zeros(stretch);
-    for (std::uint64_t skip = 0; skip < stretch.count; skip += kMostPages)
-      RAMFERRY_TRY(pages(stretch, skip, std::min<std::uint64_t>(kMostPages, stretch.count - skip)));
-    return {};
-  }
-  /// The end of the RAM section.
-  Result<> end() {
-    if (open_) close_part();
-    append_ram_mark(out_, file_.head(), Mark::end);
-    out_.u64(ram_word::kEnd);
-    append_ram_footer(out_, file_.head());
-    return flush();
-  }
-
- private:
-  /// The record's word, and the block's name where it is not the one before.
-  void head(std::uint32_t block, std::uint64_t page, std::uint64_t flag) {
-    if (!open_) {
-      append_ram_mark(out_, file_.head(), Mark::part);
-      open_ = true;
-      in_part_ = 0;
-      last_block_.reset();
-    }
-    const std::uint64_t word = page * kPageBytes | flag;
-    if (last_block_ == block) {
-      out_.u64(word | ram_word::kContinue);
-    } else {
-      out_.u64(word).text8(file_.head().blocks[block].name);
-      last_block_ = block;
-    }
-    in_part_ += kPageBytes;
-  }
-
-  void close_part() {
-    out_.u64(ram_word::kEnd);
-    append_ram_footer(out_, file_.head());
-    open_ = false;
-  }
-
-  Result<> zeros(const Stretch& stretch) {
-    for (std::uint64_t page = stretch.first; page < stretch.first + stretch.count; ++page) {
-      head(stretch.block, page, ram_word::kZero);
-      out_.u8(0);
-      RAMFERRY_TRY(flush_if_full());
-    }
-    return {};
-  }
-
-  /// The words first, with room behind each, into which the file is then read: no page is copied here.
-  Result<> pages(const Stretch& stretch, std::uint64_t skip, std::uint64_t count) {
-    std::array<std::size_t, kMostPages> at{};
-    std::array<Bytes, kMostPages> into;
-    for (std::uint64_t i = 0; i < count; ++i) {
-      head(stretch.block, stretch.first + skip + i, ram_word::kPage);
-      at[i] = buffer_.size();
-      buffer_.resize(buffer_.size() + kPageBytes);
-    }
-    for (std::uint64_t i = 0; i < count; ++i) into[i] = Bytes(buffer_).subspan(at[i], kPageBytes);
-    RAMFERRY_TRY(file_.read(*stretch.run, skip, std::span(into).first(count)));
-    return flush_if_full();
-  }
-
-  Result<> flush_if_full() {
-    if (buffer_.size() < kBufferBytes) return {};
-    if (in_part_ >= kPartBytes) close_part();
-    return flush();
-  }
-
-  Result<> flush() {
-    RAMFERRY_TRY(stream_.send(buffer_));
-    buffer_.clear();
-    done_ += in_part_ - counted_;
-    counted_ = open_ ? in_part_ : 0;
-    return {};
-  }
-
-  const CheckpointFile& file_;
-  ByteStream& stream_;
-  std::atomic<std::uint64_t>& done_;
-  std::vector<std::byte> buffer_;
-  WireWriter out_;
-  bool open_ = false;
-  std::optional<std::uint32_t> last_block_;
-  std::uint64_t in_part_ = 0, counted_ = 0;
-};
 
 }  // namespace
 
@@ -244,9 +143,7 @@ Result<> Sender::Engine::send_records(const CheckpointFile& file, ByteStream& st
   out.raw(head.beside);
   RAMFERRY_TRY(stream.send(bytes));
 
-  RecordWriter records(file, stream, done_bytes_);
-  RAMFERRY_TRY(each_stretch(file, [&](const Stretch& stretch) { return records.stretch(stretch); }));
-  RAMFERRY_TRY(records.end());
+  RAMFERRY_TRY(send_ram_records(file, stream, done_bytes_));
   RAMFERRY_TRY(stream.send(head.state));
   return end_stream(stream);
 }

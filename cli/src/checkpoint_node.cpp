@@ -39,6 +39,7 @@ void CheckpointNode::accept_all() {
     reap();
   }
   done_accepting_ = true;
+  change_.ring();
 }
 
 void CheckpointNode::take(Link link) {
@@ -59,6 +60,7 @@ void CheckpointNode::run(Arrival& arrival) {
   const std::lock_guard lock(mutex_);
   ++(result ? kept_ : failed_);
   arrival.over = true;
+  change_.ring();
 }
 
 /// Frees what the VMs that have arrived took: connections and threads.

@@ -5,6 +5,8 @@
 // arriving.
 #pragma once
 
+#include "doorbell.hpp"
+
 #include <ramferry/checkpoint/receiver.hpp>
 #include <ramferry/log.hpp>
 #include <ramferry/transport.hpp>
@@ -37,6 +39,8 @@ class CheckpointNode {
   Progress progress();
   /// Whether nothing will happen any more.
   bool idle() const noexcept { return done_accepting_ && progress_free(); }
+  /// Rings when idle() may have become true.
+  Doorbell& change() noexcept { return change_; }
   /// Takes no further VM, and gives up those that are arriving.
   void stop();
   /// Why it stopped to listen; nothing if it was meant to.
@@ -59,6 +63,7 @@ class CheckpointNode {
   Log& log_;
   Finished finished_;
   std::unique_ptr<Listener> listener_;
+  Doorbell change_;
   std::atomic<bool> done_accepting_ = false;
   mutable std::mutex mutex_;  ///< all below
   std::vector<std::unique_ptr<Arrival>> arrivals_;

@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <array>
 #include <chrono>
 #include <filesystem>
 #include <memory>
@@ -130,8 +131,9 @@ int receive(const Options& options) {
   });
   bool stopped = false;
   while (!node.idle()) {
-    pollfd wait = {signals.fd(), POLLIN, 0};
-    ::poll(&wait, 1, kTick);
+    std::array<pollfd, 2> wait = {pollfd{signals.fd(), POLLIN, 0}, pollfd{node.change().fd(), POLLIN, 0}};
+    ::poll(wait.data(), wait.size(), kTick);
+    node.change().silence();
     if (signals.take()) {
       stopped = true;
       node.stop();

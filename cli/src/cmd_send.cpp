@@ -2,6 +2,7 @@
 // ramferry send: puts a kept VM back.
 #include "catalog_setup.hpp"
 #include "command.hpp"
+#include "doorbell.hpp"
 #include "signals.hpp"
 
 #include <ramferry/checkpoint/sender.hpp>
@@ -13,6 +14,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -76,14 +78,16 @@ Result<Endpoint> destination(const Options& options) {
 Result<SendReport> run(checkpoint::Sender& sender, StopSignals& signals, bool show) {
   std::optional<Result<SendReport>> result;
   std::atomic<bool> over = false;
+  Doorbell ended;
   std::thread thread([&] {
     result = sender.run();
     over = true;
+    ended.ring();
   });
   const bool terminal = show && isatty(STDERR_FILENO) != 0;
   while (!over) {
-    pollfd wait = {signals.fd(), POLLIN, 0};
-    ::poll(&wait, 1, kTick);
+    std::array<pollfd, 2> wait = {pollfd{signals.fd(), POLLIN, 0}, pollfd{ended.fd(), POLLIN, 0}};
+    ::poll(wait.data(), wait.size(), kTick);
     if (signals.take()) sender.cancel();
     if (terminal && sender.ram_bytes() != 0)
       fmt::print(stderr, "\r\033[K{:3.0f} %",
