@@ -4,7 +4,11 @@
 #include "asio.hpp"
 #include "channel.hpp"
 #include "frame.hpp"
+#include "multifd_hello.hpp"
 #include "preamble.hpp"
+#include "socket_stream.hpp"
+
+#include <ramferry/stream_bundle.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -126,6 +130,23 @@ Result<std::unique_ptr<Channel>> connect_channel(const Endpoint& to, SessionId s
     setup.preamble_bytes_received += preamble_bytes(answer);
   }
   return std::make_unique<SocketChannel>(std::move(setup), log);
+}
+
+Result<Link> connect_qemu(const Endpoint& to, const Settings& settings, Deadline deadline) {
+  const auto connect_one = [&]() -> Result<std::unique_ptr<ByteStream>> {
+    RAMFERRY_TRY_ASSIGN(auto sockets, connect_sockets(to, 1, settings, deadline));
+    return std::make_unique<SocketStream>(std::move(sockets.front()), settings.peer_timeout);
+  };
+  RAMFERRY_TRY_ASSIGN(std::unique_ptr<ByteStream> main, connect_one());
+  if (settings.channels == 0) return Link(std::move(main));
+  std::vector<std::unique_ptr<ByteStream>> channels;
+  for (std::uint16_t number = 0; number < settings.channels; ++number) {
+    RAMFERRY_TRY_ASSIGN(channels.emplace_back(), connect_one());
+    std::vector<std::byte> hello;
+    encode_multifd_hello({.uuid = settings.uuid, .channel = static_cast<std::uint8_t>(number)}, hello);
+    RAMFERRY_TRY(channels.back()->send(hello));
+  }
+  return Link(std::make_unique<StreamBundle>(std::move(main), std::move(channels)));
 }
 
 }  // namespace ramferry::tcp

@@ -22,4 +22,8 @@ Result<std::vector<UniqueFd>> connect_sockets(const Endpoint& to, std::size_t co
 Result<std::unique_ptr<Channel>> connect_channel(const Endpoint& to, SessionId session,
                                                  const Settings& settings, Deadline deadline, Log& log);
 
+/// Connects to a QEMU: a plain stream, or with `settings.channels` a StreamBundle whose channels have
+/// introduced themselves. The main connection comes first: a QEMU before 8.0 knows it by that.
+Result<Link> connect_qemu(const Endpoint& to, const Settings& settings, Deadline deadline);
+
 }  // namespace ramferry::tcp

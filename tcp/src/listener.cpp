@@ -2,6 +2,7 @@
 // The listening socket itself, and who knocks. Sessions are put together in gather.cpp.
 #include "listener.hpp"
 
+#include "bundling.hpp"
 #include "gathering.hpp"
 #include "socket_stream.hpp"
 
@@ -38,16 +39,6 @@ std::uint16_t port_of(const AsioEndpoint& address) noexcept {
 }
 
 }  // namespace
-
-/// A connection of which it is not known yet what it will be.
-struct SocketListener::Stranger {
-  Stranger(asio::io_context& context, UniqueFd fd, std::string address)
-      : socket(context, fd.release()), patience(context), from(std::move(address)) {}
-  asio::posix::stream_descriptor socket;
-  asio::steady_timer patience;
-  std::vector<std::byte> bytes;  ///< what it said so far
-  std::string from;
-};
 
 SocketListener::SocketListener(Endpoint at, const Settings& settings, Log& log)
     : settings_(settings), log_(log), local_(std::move(at)) {}
@@ -203,7 +194,7 @@ void SocketListener::take_connections() {
 }
 
 void SocketListener::greet(UniqueFd socket) {
-  if (settings_.dialect == Settings::Dialect::qemu) {
+  if (settings_.dialect == Settings::Dialect::qemu && settings_.channels == 0) {
     if (prepare_socket(socket.get(), settings_))
       hand_out(std::make_unique<SocketStream>(std::move(socket), settings_.peer_timeout));
     return;
@@ -232,14 +223,22 @@ void SocketListener::read_more(const StrangerPtr& stranger, std::size_t total,
 }
 
 void SocketListener::sniff(const StrangerPtr& stranger) {
-  if (starts_with(stranger->bytes, kMagic, kSniffBytes))
-    return read_more(stranger, kPreamblePrefix, &SocketListener::read_size);
-  if (starts_with(stranger->bytes, kMultifdMagic))
-    return drop(stranger, "it is a channel of QEMU's multifd, which is not taken here", false);
+  const bool ours = starts_with(stranger->bytes, kMagic, kSniffBytes);
+  if (ours && settings_.dialect == Settings::Dialect::qemu)
+    return drop(stranger, "it is a ramferry, and dialect=qemu was asked for", true);
+  if (ours) return read_more(stranger, kPreamblePrefix, &SocketListener::read_size);
+  if (starts_with(stranger->bytes, kMultifdMagic)) {
+    if (settings_.channels > 0) return read_more(stranger, kMultifdHelloBytes, &SocketListener::read_channel);
+    return drop(stranger,
+                "it is a channel of QEMU's multifd; add the option channels=N to this address, or switch the "
+                "source's multifd off",
+                false);
+  }
   if (!starts_with(stranger->bytes, kQemuMagic))
     return drop(stranger, "its first bytes are neither ours nor QEMU's", false);
   if (settings_.dialect == Settings::Dialect::native)
     return drop(stranger, "it is a QEMU, and dialect=native was asked for", false);
+  if (settings_.channels > 0) return take_main(stranger);
   std::vector<std::byte> first = std::move(stranger->bytes);
   UniqueFd socket = let_go(stranger);
   if (prepare_socket(socket.get(), settings_))

@@ -42,8 +42,17 @@ class SocketListener final : public Listener {
   void cancel() noexcept override;
 
  private:
-  struct Stranger;
+  /// A connection of which it is not known yet what it will be.
+  struct Stranger {
+    Stranger(asio::io_context& context, UniqueFd fd, std::string address)
+        : socket(context, fd.release()), patience(context), from(std::move(address)) {}
+    asio::posix::stream_descriptor socket;
+    asio::steady_timer patience;
+    std::vector<std::byte> bytes;  ///< what it said so far
+    std::string from;
+  };
   struct Gathering;
+  struct Bundling;
   using StrangerPtr = std::shared_ptr<Stranger>;
   using SessionKey = std::array<std::byte, 16>;
 
@@ -68,6 +77,12 @@ class SocketListener final : public Listener {
   void complete(Gathering& gathering);
   void give_up(const SessionKey& session, const std::string& why);
   void refuse(int fd, const std::string& why);
+
+  void read_channel(const StrangerPtr& stranger);
+  void take_main(const StrangerPtr& stranger);
+  Bundling& bundling_now();
+  void bundle_if_complete();
+
   void hand_out(Link link);
 
   const Settings settings_;
@@ -83,6 +98,7 @@ class SocketListener final : public Listener {
   std::optional<Error> broken_;
   std::list<StrangerPtr> strangers_;  ///< oldest first
   std::map<SessionKey, Gathering> gatherings_;
+  std::unique_ptr<Bundling> bundling_;
   std::deque<Link> ready_;
 };
 

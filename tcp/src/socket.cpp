@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <climits>
 #include <cstring>
 #include <utility>
@@ -22,9 +23,11 @@ namespace ramferry::tcp {
 namespace {
 
 constexpr std::array<std::string_view, 3> kDialects = {"auto", "native", "qemu"};
-constexpr std::array<OptionSpec, 5> kOptions = {{
+constexpr std::array<OptionSpec, 7> kOptions = {{
     {"dialect", "auto|native|qemu", "whom to expect: a ramferry, a QEMU; auto asks a listener to find out"},
     {"lanes", "1-64", "connections that share the placements; the connecting end decides"},
+    {"channels", "0-16", "connections of QEMU's multifd beside its main one, as many as the QEMU has (0)"},
+    {"uuid", "UUID", "with channels, to a QEMU that was started with -uuid: the same"},
     {"peer-timeout", "1-3600", "seconds of silence after which the other end counts as gone (10)"},
     {"buffer", "SIZE", "the sockets' send and receive buffers (chosen by the system)"},
     {"connect-timeout", "1-3600", "seconds to get connected (no limit of its own)"},
@@ -68,6 +71,28 @@ std::string address_text(int fd, NameCall name_of) {
          std::string(address.sun_path, ::strnlen(address.sun_path, size - offsetof(sockaddr_un, sun_path)));
 }
 
+/// 32 hexadecimal digits, dashes anywhere.
+Result<std::array<std::byte, 16>> uuid_option(const Endpoint& endpoint) {
+  std::array<std::byte, 16> uuid{};
+  const auto found = endpoint.options.find("uuid");
+  if (found == endpoint.options.end()) return uuid;
+  std::size_t digits = 0;
+  for (const char each : found->second) {
+    if (each == '-') continue;
+    unsigned value = 0;
+    const auto parsed = std::from_chars(&each, &each + 1, value, 16);
+    if (parsed.ec != std::errc{} || digits == 2 * uuid.size()) {
+      digits = 0;
+      break;
+    }
+    uuid[digits / 2] = uuid[digits / 2] << 4 | static_cast<std::byte>(value);
+    ++digits;
+  }
+  if (digits == 2 * uuid.size()) return uuid;
+  return fail(errc::invalid_argument, "option uuid: '" + found->second + "' is none",
+              "give 32 hexadecimal digits, as in 550e8400-e29b-41d4-a716-446655440000");
+}
+
 }  // namespace
 
 std::span<const OptionSpec> known_options() noexcept {
@@ -80,6 +105,9 @@ Result<Settings> parse_settings(const Endpoint& endpoint) {
   settings.dialect = static_cast<Settings::Dialect>(dialect);
   RAMFERRY_TRY_ASSIGN(const std::uint64_t lanes, number_option(endpoint, "lanes", 1, 64, 1));
   settings.lanes = static_cast<std::uint16_t>(lanes);
+  RAMFERRY_TRY_ASSIGN(const std::uint64_t channels, number_option(endpoint, "channels", 0, 16, 0));
+  settings.channels = static_cast<std::uint16_t>(channels);
+  RAMFERRY_TRY_ASSIGN(settings.uuid, uuid_option(endpoint));
   RAMFERRY_TRY_ASSIGN(const std::uint64_t timeout, number_option(endpoint, "peer-timeout", 1, 3600, 10));
   settings.peer_timeout = std::chrono::seconds(timeout);
   RAMFERRY_TRY_ASSIGN(settings.buffer, size_option(endpoint, "buffer", 0));

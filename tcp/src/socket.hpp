@@ -12,6 +12,7 @@
 
 #include <sys/uio.h>
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -25,6 +26,8 @@ struct Settings {
   enum class Dialect : std::uint8_t { automatic, native, qemu };
   Dialect dialect = Dialect::automatic;
   std::uint16_t lanes = 1;
+  std::uint16_t channels = 0;        ///< of QEMU's multifd, beside its main connection
+  std::array<std::byte, 16> uuid{};  ///< which its channels name: the machine's, zeros for none
   std::chrono::milliseconds peer_timeout{10'000};
   std::uint64_t buffer = 0;                      ///< SO_SNDBUF and SO_RCVBUF; 0 = our choice
   std::chrono::milliseconds connect_timeout{0};  ///< 0 = only the caller's deadline

@@ -30,13 +30,15 @@ class TcpTransport final : public Transport {
     if (settings.connect_timeout.count() > 0)
       deadline = Deadline::at(std::min(deadline.when(), Deadline::after(settings.connect_timeout).when()));
     if (settings.dialect != tcp::Settings::Dialect::qemu) {
+      if (settings.channels > 0)
+        return fail(errc::invalid_argument,
+                    "connecting to " + to.to_string() + ": channels need dialect=qemu");
       RAMFERRY_TRY_ASSIGN(auto channel, tcp::connect_channel(to, session, settings, deadline, log_));
       return Link(std::move(channel));
     }
     if (settings.lanes != 1)
       return fail(errc::invalid_argument, "connecting to " + to.to_string() + ": lanes need dialect=native");
-    RAMFERRY_TRY_ASSIGN(auto sockets, tcp::connect_sockets(to, 1, settings, deadline));
-    return Link(std::make_unique<tcp::SocketStream>(std::move(sockets.front()), settings.peer_timeout));
+    return tcp::connect_qemu(to, settings, deadline);
   }
 
   Result<std::unique_ptr<Listener>> listen(const Endpoint& at) override {

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "../../tcp/src/listener.hpp"
 
+#include "../../tcp/src/multifd_hello.hpp"
 #include "tcp_support.hpp"
+
+#include <ramferry/stream_bundle.hpp>
 
 #include <gmock/gmock.h>
 #include <sys/resource.h>
@@ -95,6 +98,119 @@ TEST_F(ListenerTest, StrangersAreTurnedAwayAndHoldUpNobody) {
   EXPECT_TRUE(multifd.is_hung_up());
   EXPECT_THAT(log_.text(), HasSubstr("neither ours nor QEMU's"));
   EXPECT_THAT(log_.text(), HasSubstr("multifd"));
+}
+
+std::vector<std::byte> multifd_hello(std::uint8_t channel, std::uint8_t uuid = 0) {
+  MultifdHello hello{.uuid = {}, .channel = channel};
+  hello.uuid.fill(std::byte{uuid});
+  std::vector<std::byte> bytes;
+  encode_multifd_hello(hello, bytes);
+  return bytes;
+}
+
+TEST_F(ListenerTest, PutsAQemuAndItsMultifdChannelsTogetherInAnyOrder) {
+  for (const std::string dialect : {"auto", "qemu"}) {
+    const auto listener = listen("tcp:127.0.0.1:0?channels=2&dialect=" + dialect);
+    const RawPeer second(listener->local()), main(listener->local()), first(listener->local());
+    second.say(multifd_hello(1));
+    second.say(as_bytes("two"));
+    main.say(as_bytes("QEVM and more"));
+    first.say(multifd_hello(0));
+    first.say(as_bytes("one"));
+    const auto link = listener->accept(soon());
+    ASSERT_TRUE(is_stream(link)) << why(link);
+    auto* const bundle = dynamic_cast<StreamBundle*>(&bytes_of(*link));
+    ASSERT_NE(bundle, nullptr);
+    ASSERT_EQ(bundle->channels(), 2U);
+    EXPECT_EQ(received(*bundle, 13), "QEVM and more");
+    EXPECT_EQ(received(bundle->channel(0), 3), "one");
+    EXPECT_EQ(received(bundle->channel(1), 3), "two");
+  }
+}
+
+TEST_F(ListenerTest, TurnsAwayMultifdChannelsThatDoNotFitTheOthers) {
+  const auto listener = listen("tcp:127.0.0.1:0?channels=2");
+  auto accepting = std::async(std::launch::async, [&] { return listener->accept(soon()); });
+  const RawPeer first(listener->local());
+  first.say(multifd_hello(0, 7));
+  const auto is_refused = [&](const std::vector<std::byte>& hello, const std::string& naming) {
+    // The first one must be known, and who does not fit it is told so again and again until it is.
+    for (int attempt = 0; attempt < 2000; ++attempt) {
+      const RawPeer odd(listener->local());
+      odd.say(hello);
+      if (odd.is_hung_up() && log_.text().find(naming) != std::string::npos) return true;
+    }
+    return false;
+  };
+  EXPECT_TRUE(is_refused(multifd_hello(0, 7), "is there already"));
+  EXPECT_TRUE(is_refused(multifd_hello(2, 7), "multifd channel 2"));
+  EXPECT_TRUE(is_refused(multifd_hello(1, 8), "another machine"));
+  std::vector<std::byte> version = multifd_hello(1, 7);
+  version[7] = std::byte{2};
+  EXPECT_TRUE(is_refused(version, "version 2"));
+  const RawPeer second(listener->local()), main(listener->local());
+  second.say(multifd_hello(1, 7));
+  main.say(as_bytes("QEVM"));
+  EXPECT_TRUE(is_stream(accepting.get()));
+}
+
+TEST_F(ListenerTest, SaysHowManyMultifdChannelsCameWhenSomeDoNot) {
+  const auto listener = listen("tcp:127.0.0.1:0?channels=3&peer-timeout=1");
+  const RawPeer main(listener->local()), first(listener->local());
+  main.say(as_bytes("QEVM"));
+  first.say(multifd_hello(0));
+  auto accepting = std::async(std::launch::async, [&] { return listener->accept(soon()); });
+  EXPECT_TRUE(main.is_hung_up());
+  EXPECT_TRUE(first.is_hung_up());
+  EXPECT_THAT(log_.text(), HasSubstr("1 of its 3 multifd channels"));
+  Endpoint to = listener->local();
+  to.options.clear();
+  const auto connected = connect(to);  // it goes on listening
+  EXPECT_TRUE(connected.has_value()) << why(connected);
+  EXPECT_TRUE(is_channel(accepting.get()));
+}
+
+TEST_F(ListenerTest, ConnectingWithChannelsIntroducesThemBehindTheMainConnection) {
+  const auto listener = listen("tcp:127.0.0.1:0?channels=16");
+  auto accepting = std::async(std::launch::async, [&] { return listener->accept(soon()); });
+  Endpoint to = listener->local();
+  to.options = {{"dialect", "qemu"}, {"channels", "16"}, {"uuid", "550e8400-e29b-41d4-a716-446655440000"}};
+  const auto connected = connect(to);
+  ASSERT_TRUE(is_stream(connected)) << why(connected);
+  ASSERT_TRUE(bytes_of(*connected).send(as_bytes("QEVM")));
+  const auto accepted = accepting.get();
+  ASSERT_TRUE(is_stream(accepted)) << why(accepted);
+  auto* const there = dynamic_cast<StreamBundle*>(&bytes_of(*accepted));
+  auto* const here = dynamic_cast<StreamBundle*>(&bytes_of(*connected));
+  ASSERT_TRUE(there != nullptr && here != nullptr);
+  for (std::size_t number = 0; number < 16; ++number) {
+    const std::string text = "channel " + std::to_string(number);
+    ASSERT_TRUE(here->channel(number).send(as_bytes(text)));
+    EXPECT_EQ(received(there->channel(number), text.size()), text);
+  }
+}
+
+TEST_F(ListenerTest, AMultifdHelloThatIsNoneIsRefused) {
+  std::vector<std::byte> hello = multifd_hello(3, 9);
+  ASSERT_EQ(hello.size(), kMultifdHelloBytes);
+  const auto read = decode_multifd_hello(hello);
+  ASSERT_TRUE(read.has_value()) << why(read);
+  EXPECT_EQ(read->channel, 3);
+  EXPECT_EQ(read->uuid.front(), std::byte{9});
+  EXPECT_FALSE(decode_multifd_hello(ConstBytes(hello).first(63)).has_value());
+  hello[0] = std::byte{0};
+  EXPECT_FALSE(decode_multifd_hello(hello).has_value());
+}
+
+TEST_F(ListenerTest, ChannelsNeedTheQemuDialectAndAUuidThatIsOne) {
+  const auto listener = listen("tcp:127.0.0.1:0");
+  const std::string at = "tcp:127.0.0.1:" + std::to_string(listener->local().port);
+  for (const std::string options : {"channels=2", "dialect=qemu&channels=17", "dialect=qemu&uuid=12",
+                                    "dialect=qemu&uuid=550e8400-e29b-41d4-a716-44665544000g"}) {
+    const auto connected = connect(at + "?" + options);
+    ASSERT_FALSE(connected.has_value()) << options;
+    EXPECT_TRUE(connected.error().is(errc::invalid_argument)) << why(connected);
+  }
 }
 
 TEST_F(ListenerTest, ASilentStrangerIsDroppedInTime) {
