@@ -153,6 +153,7 @@ class Receiver::Engine::StreamEvents final : public StreamSaver {
     if (id == qemu::kPing && return_path_) return qemu::send_pong(stream_, data);
     return {};
   }
+  Result<> sync() override { return engine_.multifd_ ? engine_.multifd_->sync() : Result<>{}; }
   Result<> last_part() override {
     return engine_.timed([this]() -> Result<> {
       return engine_.plain_ ? engine_.plain_->sync() : engine_.writer_->make_durable(kStateRoom);
@@ -160,6 +161,7 @@ class Receiver::Engine::StreamEvents final : public StreamSaver {
   }
   Result<> ram_begins(std::uint32_t section, std::vector<BlockInfo> blocks) override {
     RAMFERRY_TRY(StreamSaver::ram_begins(section, std::move(blocks)));
+    if (engine_.multifd_) engine_.multifd_->start();
     return past_stream_ ? past_stream_->begin(this->blocks()) : Result<>{};
   }
   Result<> hook() override { return past_stream_ ? past_stream_->round() : StreamSaver::hook(); }
@@ -180,6 +182,10 @@ Result<> Receiver::Engine::receive_stream(ByteStream& stream) {
   if (options_.format == Format::stream && hooked)
     return fail(errc::unsupported, "keeping a plain stream without the RAM that travels past it",
                 "receive it as a checkpoint, and then: ramferry send FILE file:PATH");
+  auto* const bundle = dynamic_cast<StreamBundle*>(&stream);
+  if (options_.format == Format::stream && bundle != nullptr)
+    return fail(errc::unsupported, "keeping a migration with multifd as a plain stream",
+                "leave --format qemu away, or switch the source's multifd off");
   RAMFERRY_TRY_ASSIGN(auto file, PartialFile::create(working_path()));
   if (options_.format == Format::stream)
     plain_.emplace(std::move(file));
@@ -189,8 +195,17 @@ Result<> Receiver::Engine::receive_stream(ByteStream& stream) {
   auto owned = std::make_unique<StreamEvents>(*this, stream);
   StreamEvents& events = *owned;
   begin(std::move(owned));
-  const Result<> kept = keep_stream(in, events);
+  if (bundle != nullptr) multifd_ = std::make_unique<MultifdReceiver>(*bundle, events);
+  Result<> kept = keep_stream(in, events);
+  if (multifd_ && !kept) {
+    Error error =
+        multifd_->error().value_or(kept.error());  // a channel that fails takes the main stream along
+    if (error.is(errc::peer_gone) && error.advice.empty())
+      error.advice = "the source's messages say why; give both sides the same number of multifd channels";
+    kept = Failure(std::move(error));
+  }
   part_from_stream(stream, in, events.return_path(), kept.has_value());
+  multifd_.reset();
   return kept;
 }
 
@@ -203,9 +218,10 @@ Result<> Receiver::Engine::keep_stream(StreamInput& in, StreamEvents& events) {
       return {};
     });
   }
-  SavevmParser parser(in, events, RamBody::records);
+  SavevmParser parser(in, events, multifd_ ? RamBody::multifd : RamBody::records);
   RAMFERRY_TRY(parser.read_ram());
   RAMFERRY_TRY(events.ram_ended());
+  if (multifd_) multifd_->close();
   RAMFERRY_TRY(events.check_complete());
   StateOptions options;
   options.stays_open = events.return_path();

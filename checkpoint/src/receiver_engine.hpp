@@ -4,6 +4,7 @@
 
 #include "checkpoint_writer.hpp"
 #include "machine_state.hpp"
+#include "multifd_receiver.hpp"
 #include "stream_input.hpp"
 #include "stream_saver.hpp"
 
@@ -62,6 +63,7 @@ class Receiver::Engine {
   std::optional<CheckpointWriter> writer_;
   std::optional<PartialFile> plain_;  ///< Format::stream
   std::unique_ptr<StreamSaver> events_;
+  std::unique_ptr<MultifdReceiver> multifd_;  ///< uses events_ and link_; while a stream is received
   std::atomic<const StreamSaver*> saver_ = nullptr;
   std::vector<std::unique_ptr<Landing>> landings_;
   Link link_;  ///< goes first: until then something may land

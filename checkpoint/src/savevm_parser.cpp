@@ -279,16 +279,31 @@ Result<> SavevmParser::placed_part() {
 Result<> SavevmParser::records() {
   for (;;) {
     RAMFERRY_TRY_ASSIGN(const std::uint64_t word, in_.u64());
-    if (word == kEnd) return {};
-    RAMFERRY_TRY(record(word));
+    if ((word & kFlags & ~kContinue) == kMultifdFlush) {
+      RAMFERRY_TRY(flush_mark(word));
+    } else if (word != kEnd) {
+      RAMFERRY_TRY(record(word));
+    } else {
+      started_ = true;
+      return body_ == RamBody::multifd && !says_where_ ? events_.sync() : Result<>{};
+    }
   }
+}
+
+/// A source that says where to sync does so in the section's START already.
+Result<> SavevmParser::flush_mark(std::uint64_t word) {
+  if (body_ != RamBody::multifd)
+    return fail(errc::unsupported, "the source's multifd",
+                "add the option channels=N to the address, or switch the source's multifd off");
+  if (word != kMultifdFlush || (started_ && !says_where_))
+    return malformed("the record " + hex(word) + ", which is not where the channels sync");
+  says_where_ = true;
+  return events_.sync();
 }
 
 Result<> SavevmParser::record(std::uint64_t word) {
   const std::uint64_t kind = word & kFlags & ~kContinue, offset = word & ~kFlags;
   if (word == kHook) return events_.hook();
-  if (kind == kMultifdFlush)
-    return fail(errc::unsupported, "the source's multifd", "switch its capability 'multifd' off");
   if (kind != kPage && kind != kZero && kind != kDelta && kind != kCompressed)
     return malformed("the record " + hex(word) + " at byte " + std::to_string(in_.consumed() - 8));
   RAMFERRY_TRY(find_block((word & kContinue) != 0));
@@ -296,6 +311,9 @@ Result<> SavevmParser::record(std::uint64_t word) {
   if (offset >= block.bytes)
     return malformed("a page at " + hex(offset) + " of block '" + block.name + "', which has " +
                      std::to_string(block.bytes) + " bytes");
+  if (body_ == RamBody::multifd && (kind == kDelta || kind == kCompressed))
+    return fail(errc::unsupported, "multifd together with xbzrle or compress",
+                "switch these off at the source");
   if (kind == kDelta) return delta_record(offset);
   if (kind == kCompressed) return compressed_record(offset);
   if (kind == kZero) {

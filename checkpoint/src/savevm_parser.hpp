@@ -23,6 +23,7 @@ namespace ramferry::checkpoint {
 enum class RamBody : std::uint8_t {
   records,  ///< in the stream, as QEMU writes them
   placed,   ///< past it; a part has the epoch of its fence
+  multifd,  ///< over channels beside it, in order by StreamEvents::sync(); zero pages may be in it
 };
 
 /// Records of the RAM section, by kind. Compressed and delta records count as such.
@@ -54,6 +55,8 @@ class StreamEvents {
   virtual Result<> flush() = 0;
   /// RamBody::records: RAM travels past the stream from here until this returns.
   virtual Result<> hook();
+  /// RamBody::multifd: all that was sent over the channels until now comes before what follows.
+  virtual Result<> sync() { return {}; }
   /// The last part of the RAM section begins; the source's guest has stopped.
   virtual Result<> last_part() { return {}; }
 };
@@ -78,6 +81,7 @@ class SavevmParser {
   Result<> table_part(std::uint8_t mark, bool first);
   Result<> block_list();
   Result<> records();
+  Result<> flush_mark(std::uint64_t word);
   Result<> record(std::uint64_t word);
   Result<> find_block(bool same);
   Result<> delta_record(std::uint64_t offset);
@@ -93,6 +97,8 @@ class SavevmParser {
   std::optional<std::uint32_t> table_;  ///< the number of our own VM's page table, once started
   std::optional<std::uint32_t> block_;  ///< of the record before
   std::uint64_t epoch_ = 0;
+  /// multifd: machine types up to 8.0 sync at the end of each part, later ones say where.
+  bool started_ = false, says_where_ = false;
   RecordCounts counts_;
 };
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "file_input.hpp"
+#include "multifd_sender.hpp"
 #include "record_sender.hpp"
 #include "return_path.hpp"
 #include "savevm_parser.hpp"
@@ -137,13 +138,18 @@ Result<> Sender::Engine::send_records(const CheckpointFile& file, ByteStream& st
   out.raw(head.configuration);
   options_.return_path = options_.return_path && reads_commands(head.machine);
   if (options_.return_path) qemu::append_commands(out);
-  append_ram_mark(out, head, Mark::start);
-  append_block_list(out, head);
-  append_ram_footer(out, head);
-  out.raw(head.beside);
-  RAMFERRY_TRY(stream.send(bytes));
-
-  RAMFERRY_TRY(send_ram_records(file, stream, done_bytes_));
+  if (auto* const bundle = dynamic_cast<StreamBundle*>(&stream)) {
+    RAMFERRY_TRY_ASSIGN(const SyncPlace place, sync_place(head.machine));
+    RAMFERRY_TRY(stream.send(bytes));
+    RAMFERRY_TRY(send_over_channels(file, *bundle, place, done_bytes_));
+  } else {
+    append_ram_mark(out, head, Mark::start);
+    append_block_list(out, head);
+    append_ram_footer(out, head);
+    out.raw(head.beside);
+    RAMFERRY_TRY(stream.send(bytes));
+    RAMFERRY_TRY(send_ram_records(file, stream, done_bytes_));
+  }
   RAMFERRY_TRY(stream.send(head.state));
   return end_stream(stream);
 }
@@ -163,6 +169,8 @@ Result<> Sender::Engine::end_stream(ByteStream& stream) {
 }
 
 Result<> Sender::Engine::send_plain(ByteStream& stream) {
+  if (dynamic_cast<StreamBundle*>(&stream) != nullptr)
+    return fail(errc::unsupported, "sending a plain stream with multifd", "leave channels=N away");
   RAMFERRY_TRY_ASSIGN(const auto file, FileInput::open(path_));
   ram_bytes_ = file->size();
   StreamInput in(*file);

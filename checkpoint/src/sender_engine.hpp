@@ -59,7 +59,7 @@ Result<> each_stretch(const CheckpointFile& file, const std::function<Result<>(c
 /// Low bits of the words in the RAM section.
 namespace ram_word {
 inline constexpr std::uint64_t kZero = 0x02, kMemSize = 0x04, kPage = 0x08, kEnd = 0x10, kContinue = 0x20,
-                               kHook = 0x80;
+                               kHook = 0x80, kMultifdFlush = 0x200;
 }
 
 }  // namespace ramferry::checkpoint

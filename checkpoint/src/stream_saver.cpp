@@ -22,6 +22,7 @@ void SeenPages::set_blocks(std::span<const BlockInfo> blocks) {
 
 bool SeenPages::mark(std::uint32_t block, std::uint64_t offset) {
   const std::uint64_t page = offset / kPageBytes;
+  const std::lock_guard lock(mutex_);
   auto& group = groups_[block][page / kGroup];
   if (!group) group = std::make_unique<std::bitset<kGroup>>();
   auto bit = (*group)[page % kGroup];
@@ -98,13 +99,34 @@ Result<> StreamSaver::unpacked(std::uint32_t block, std::uint64_t offset, ConstB
   return pages_->write(piece);
 }
 
+Result<> StreamSaver::channel_pages(std::uint32_t block, std::span<const std::uint64_t> offsets,
+                                    ConstBytes content) {
+  std::vector<Piece> pieces;
+  pieces.reserve(offsets.size());
+  for (const std::uint64_t offset : offsets) {
+    seen_.mark(block, offset);
+    pieces.push_back({block, offset, content.subspan(pieces.size() * kPageBytes, kPageBytes)});
+  }
+  return pages_ == nullptr ? Result<>{} : pages_->write(pieces);
+}
+
+Result<> StreamSaver::channel_zeros(std::uint32_t block, std::span<const std::uint64_t> offsets) {
+  for (const std::uint64_t offset : offsets) {
+    if (seen_.mark(block, offset) || pages_ == nullptr) continue;
+    RAMFERRY_TRY(pages_->zero(block, offset, kPageBytes));
+  }
+  return {};
+}
+
 Result<> StreamSaver::check_complete() const {
   const std::uint64_t missing = ram_bytes() / kPageBytes - seen_.count();
   if (missing == 0) return {};
-  return fail(errc::protocol_mismatch,
-              std::to_string(missing) + " of " + std::to_string(ram_bytes() / kPageBytes) +
-                  " pages of RAM never came",
-              "switch off the source's multifd, and its balloon's free-page hinting");
+  return fail(
+      errc::protocol_mismatch,
+      std::to_string(missing) + " of " + std::to_string(ram_bytes() / kPageBytes) +
+          " pages of RAM never came",
+      "if the source has multifd on, add the option channels=N to the address; switch off its balloon's "
+      "free-page hinting");
 }
 
 }  // namespace ramferry::checkpoint

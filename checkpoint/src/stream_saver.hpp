@@ -10,12 +10,13 @@
 #include <bitset>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
 namespace ramferry::checkpoint {
 
-/// The bits of pages that came, kept for 128 MiB at a time.
+/// The bits of pages that came, kept for 128 MiB at a time. Once the blocks are set, from any thread.
 class SeenPages {
  public:
   void set_blocks(std::span<const BlockInfo> blocks);
@@ -25,6 +26,7 @@ class SeenPages {
 
  private:
   static constexpr std::uint64_t kGroup = 32768;
+  std::mutex mutex_;
   std::vector<std::vector<std::unique_ptr<std::bitset<kGroup>>>> groups_;
   std::atomic<std::uint64_t> count_ = 0;
 };
@@ -43,6 +45,11 @@ class StreamSaver : public StreamEvents {
   Result<> delta(std::uint32_t block, std::uint64_t offset, ConstBytes delta) override;
   Result<> unpacked(std::uint32_t block, std::uint64_t offset, ConstBytes bytes) override;
   Result<> flush() override;
+
+  /// Pages that come beside the stream, in any number of threads, each of which has pages of its own. The
+  /// offsets were checked; `content` has kPageBytes for each.
+  Result<> channel_pages(std::uint32_t block, std::span<const std::uint64_t> offsets, ConstBytes content);
+  Result<> channel_zeros(std::uint32_t block, std::span<const std::uint64_t> offsets);
 
   /// errc::protocol_mismatch unless every page came at least once.
   Result<> check_complete() const;

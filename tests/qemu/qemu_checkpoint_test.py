@@ -266,15 +266,23 @@ class WhatGoesWrong(QemuCase):
                 self.assertIn("own messages say why", done.stderr)
                 self.assertIn(destination.arrived(), ("gone", "failed"))
 
-    def test_multifd_is_refused_not_half_kept(self):
+    def test_multifd_without_channels_is_refused_not_half_kept(self):
+        """Whether the main connection has said anything before it ends is chance; what follows from it is not."""
         source = Machine(self.program, ram_file=self.image())
         self.addCleanup(source.end)
         source.unlimited()
-        source.capabilities(multifd=True)
+        source.multifd(2)
         with ramferry.Receive(self.socket(), self.path("kept")) as receive:
             self.assertEqual(source.migrate(receive.at)["status"], "failed")
             self.assertEqual(source.state(), "running")
-        self.assertFalse(os.path.exists(self.path("kept")))
+            receive.said_until("add the option channels=N")
+            self.assertFalse(os.path.exists(self.path("kept")))
+            # Where the main connection said nothing it goes on waiting, for anybody; else nobody listens now.
+            other = self.machine()
+            other.capabilities(return_path=True)
+            kept = other.migrate(receive.at)["status"] == "completed"
+            self.assertEqual(receive.wait(), 0 if kept else 1, receive.messages)
+        self.assertEqual(os.path.exists(self.path("kept")), kept)
 
     def test_a_file_that_is_nothing_is_not_sent(self):
         with open(self.path("odd"), "wb") as file:

@@ -32,7 +32,7 @@ class Tunnel(unittest.TestCase):
         cls.traveller.end()
 
     def destination(self, program, channels):
-        machine = self.traveller.guest.machine(program, incoming="defer")
+        machine = self.traveller.qemu(program, incoming="defer")
         self.addCleanup(lambda: machine is self.traveller.machine or machine.end())
         machine.multifd(channels)
         return machine

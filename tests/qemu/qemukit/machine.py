@@ -115,10 +115,10 @@ class Machine:
     def migration(self):
         return self.ask("query-migrate")
 
-    def multifd(self, channels):
+    def multifd(self, channels, compression="none"):
         self.capabilities(multifd=channels > 0)
         if channels > 0:
-            self.ask("migrate-set-parameters", multifd_channels=channels)
+            self.ask("migrate-set-parameters", multifd_channels=channels, multifd_compression=compression)
 
     def listen(self, uri):
         """Of a machine started with incoming="defer"; the address at which it waits, with its real port."""

@@ -13,6 +13,11 @@ def run(*arguments, timeout=120):
     return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=timeout)
 
 
+def channels(count):
+    """For the end of an address."""
+    return f"?channels={count}" if count else ""
+
+
 def inspect(path):
     done = run("inspect", "--json", path)
     assert done.returncode == 0, done.stderr
@@ -30,7 +35,7 @@ class Receive:
         self.said, self.reports = [], []
         first = self.process.stderr.readline()
         if "waiting at " in first:
-            self.at = first.split("waiting at ", 1)[1].strip()
+            self.at = first.split("waiting at ", 1)[1].strip().split("?")[0]
         else:
             self.said.append(first)
         self._readers = [threading.Thread(target=self._read, args=(self.process.stdout, self._report)),
@@ -59,6 +64,14 @@ class Receive:
     @property
     def messages(self):
         return "".join(self.said)
+
+    def said_until(self, words, timeout=60):
+        """Waits until its messages have `words`."""
+        deadline = time.monotonic() + timeout
+        while words not in self.messages:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"it never said '{words}': {self.messages}")
+            time.sleep(0.01)
 
     def wait(self, timeout=60):
         status = self.process.wait(timeout)

@@ -10,16 +10,20 @@ from . import guest, ramferry
 class Traveller:
     """The guest, and the QEMU that it runs in."""
 
-    def __init__(self, program):
+    def __init__(self, program, machine="pc-i440fx-7.2"):
         self.guest = guest.Guest()
+        self.type = machine
         self.folder = tempfile.mkdtemp(prefix="ramferry-guest-")
-        self.machine = self.guest.machine(program)
+        self.machine = self.qemu(program)
         self.sockets = 0
         guest.running(self.machine, timeout=300)
 
     def end(self):
         self.machine.end()
         shutil.rmtree(self.folder)
+
+    def qemu(self, program, **rest):
+        return self.guest.machine(program, machine=self.type, **rest)
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -32,11 +36,12 @@ class Traveller:
         """A free one to listen at."""
         return f"unix:{self.socket()}" if way == "unix" else "tcp:127.0.0.1:0"
 
-    def save(self, way, return_path):
+    def save(self, way, return_path, channels=0, compression="none"):
         """Moves the running guest into a file; the last count that the source's console saw."""
         source, file = self.machine, self.path("guest.ckpt")
         source.unlimited()
         source.capabilities(return_path=return_path)
+        source.multifd(channels, compression)
         if way == "exec":
             # QEMU writes into a command of its own; the program reads from one of its own: a FIFO joins them.
             fifo = self.socket()
@@ -45,7 +50,7 @@ class Traveller:
                 info = source.migrate(f"exec:cat >{fifo}", timeout=120)
                 status = receive.wait()
         else:
-            with ramferry.Receive(self.address(way), file) as receive:
+            with ramferry.Receive(self.address(way) + ramferry.channels(channels), file) as receive:
                 info = source.migrate(receive.at, timeout=120)
                 status = receive.wait()
         assert status == 0, receive.messages
@@ -63,21 +68,23 @@ class Traveller:
         assert guest.errors(text) == 0, text[-300:]
         return guest.counts(text)[-1]
 
-    def restore(self, way, file, program):
+    def restore(self, way, file, program, channels=0):
         if way == "exec":
-            destination = self.guest.machine(program, incoming=f"exec:{ramferry.PROGRAM} send {file} 'exec:cat 1>&3' 3>&1 >&2")
+            destination = self.qemu(program, incoming=f"exec:{ramferry.PROGRAM} send {file} 'exec:cat 1>&3' 3>&1 >&2")
         else:
-            destination = self.guest.machine(program, incoming="defer")
-            done = ramferry.run("send", file, destination.listen(self.address(way)))
+            destination = self.qemu(program, incoming="defer")
+            destination.multifd(channels)
+            done = ramferry.run("send", file, destination.listen(self.address(way)) + ramferry.channels(channels))
             if done.returncode != 0:
                 destination.end()
                 raise AssertionError(done.stderr)
         assert destination.arrived(120) == "completed", destination.messages()
         return destination
 
-    def hop(self, way_in, way_out, program, return_path=True):
-        file, last = self.save(way_in, return_path and way_in != "exec")
-        self.settle(self.restore(way_out, file, program), last)
+    def hop(self, way_in, way_out, program, return_path=True, channels=(0, 0), compression="none"):
+        """`channels` of multifd, in and out."""
+        file, last = self.save(way_in, return_path and way_in != "exec", channels[0], compression)
+        self.settle(self.restore(way_out, file, program, channels[1]), last)
 
     def settle(self, destination, last):
         """The guest lives there from now on, and counts on from where it was."""
