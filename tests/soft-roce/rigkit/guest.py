@@ -24,6 +24,7 @@ KERNEL_ARGUMENTS = " ".join([
     "log_buf_len=4M",                       # a noisy test must not push an oops out of the log
     "panic=-1",                             # with -no-reboot: a panic ends QEMU, and the run, at once
     "mitigations=off no5lvl",               # emulation has no use for either, and both cost time
+    "no_timer_check",                       # a busy host stops the clock that it measures for long enough to panic
     "tsc=reliable",                         # it is under TCG, but the kernel doubts it, and the next best clock is slow
     "net.ifnames=0",
 ])
