@@ -11,13 +11,14 @@
 #include <array>
 #include <cerrno>
 #include <set>
+#include <utility>
 
 namespace ramferry::checkpoint {
 namespace {
 
 constexpr std::uint64_t kMostRam = 8ULL << 40;  // slots are numbered with 32 bits
 constexpr std::size_t kMostBlocks = 16384;
-constexpr std::uint64_t kAllocationStep = 64ULL << 20;
+constexpr std::uint64_t kAllocationStep = 64ULL << 20, kWriteBackStep = 32ULL << 20;
 constexpr std::size_t kMostPieces = 512;  // of one pwritev
 constexpr std::array<std::byte, kPageBytes> kZeros{};
 
@@ -51,7 +52,24 @@ Result<> PageStore::write(std::span<const Piece> pieces) {
   std::vector<Target> targets;
   targets.reserve(pieces.size());
   for (const Piece& piece : pieces) RAMFERRY_TRY(place(piece, targets));
-  return write_out(targets);
+  RAMFERRY_TRY(write_out(targets));
+  write_back(targets.size() * kPageBytes);
+  return {};
+}
+
+/// Lets the disk begin with what was written, so that less is left when the guest waits for it.
+void PageStore::write_back(std::uint64_t bytes) {
+  std::uint64_t from = 0, to = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    not_begun_ += bytes;
+    if (not_begun_ < kWriteBackStep) return;
+    not_begun_ = 0;
+    from = std::exchange(begun_, end());
+    to = begun_;
+  }
+  // Only a beginning: whether it is on the disk is fsync's to say.
+  ::sync_file_range(fd_, static_cast<off64_t>(from), static_cast<off64_t>(to - from), SYNC_FILE_RANGE_WRITE);
 }
 
 /// Finds or takes the slots of a piece, and keeps the books; what to write goes to `targets`.

@@ -72,6 +72,7 @@ class PageStore {
   using Chunks = std::vector<std::unique_ptr<Chunk>>;
 
   Result<> place(const Piece& piece, std::vector<Target>& targets);
+  void write_back(std::uint64_t bytes);
   Result<> write_out(std::span<const Target> targets);
   Result<std::uint32_t> take_slot(bool whole);
   void drop_page(Chunk& chunk, std::uint64_t page);
@@ -90,6 +91,8 @@ class PageStore {
   std::vector<std::uint32_t> free_;
   std::uint64_t allocated_ = 0;  ///< room on the disk up to here
   std::uint64_t overwritten_ = 0;
+  std::uint64_t not_begun_ = 0,
+                begun_ = 0;  ///< bytes not told to the disk yet; slots that were, by their end
 };
 
 }  // namespace ramferry::checkpoint

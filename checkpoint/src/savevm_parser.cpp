@@ -54,7 +54,7 @@ Result<> StreamEvents::hook() {
 
 SavevmParser::SavevmParser(StreamInput& in, StreamEvents& events, RamBody body)
     : in_(in), events_(events), body_(body) {
-  in_.before_refill([this] { return events_.flush(); });
+  in_.before_refill([this] { return events_.age(); });
 }
 
 Result<> SavevmParser::read_ram() {

@@ -46,13 +46,15 @@ class StreamEvents {
   virtual Result<> ram_begun() { return {}; }
   /// A part of a live section beside RAM whose layout is known, with its frame.
   virtual Result<> beside_ram(ConstBytes frame) = 0;
-  /// RamBody::records: `bytes` are valid until flush().
+  /// RamBody::records: `bytes` are valid until flush(), or until the second age().
   virtual Result<> page(std::uint32_t block, std::uint64_t offset, ConstBytes bytes) = 0;
   virtual Result<> fill(std::uint32_t block, std::uint64_t offset, std::uint8_t value) = 0;
   virtual Result<> delta(std::uint32_t block, std::uint64_t offset, ConstBytes delta) = 0;
   /// Decompressed; valid during the call.
   virtual Result<> unpacked(std::uint32_t block, std::uint64_t offset, ConstBytes bytes) = 0;
   virtual Result<> flush() = 0;
+  /// What was valid before the last call of it is valid no more after this one.
+  virtual Result<> age() { return flush(); }
   /// RamBody::records: RAM travels past the stream from here until this returns.
   virtual Result<> hook();
   /// RamBody::multifd: all that was sent over the channels until now comes before what follows.

@@ -8,12 +8,13 @@
 namespace ramferry::checkpoint {
 
 StreamInput::StreamInput(ByteStream& stream, std::size_t buffer)
-    : stream_(stream), buffer_(std::max(buffer, 2 * kMostView)) {}
+    : stream_(stream), buffer_(std::max(buffer, 2 * kMostView)), other_(buffer_.size()) {}
 
-/// Moves what is left to the front and receives behind it; false at the end of the stream.
+/// Moves what is left to the other buffer's front and receives behind it; false at the end of the stream.
 Result<bool> StreamInput::fill() {
   if (before_refill_) RAMFERRY_TRY(before_refill_());
-  std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
+  std::memcpy(other_.data(), buffer_.data() + begin_, end_ - begin_);
+  buffer_.swap(other_);
   end_ -= begin_;
   begin_ = 0;
   RAMFERRY_TRY_ASSIGN(const std::size_t got, stream_.receive(Bytes(buffer_).subspan(end_), deadline_));

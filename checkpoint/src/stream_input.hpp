@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Reads a ByteStream through one large buffer and hands out views of it: a page is not copied before it is
-// stored.
+// Reads a ByteStream through two large buffers in turn and hands out views of them: a page is not copied
+// before it is stored, and may be stored while the next ones are received.
 //
 // One thread. The stream is borrowed.
 #pragma once
@@ -23,7 +23,7 @@ class StreamInput final : public migration::SectionReader {
   explicit StreamInput(ByteStream& stream, std::size_t buffer = 1U << 20);
 
   /// The next `count` bytes in one piece, at most kMostView. errc::peer_gone if the stream ends before. Every
-  /// view is valid until before_refill was called.
+  /// view is valid until before_refill was called twice.
   Result<ConstBytes> view(std::size_t count);
   Result<> get(Bytes into) override;
   /// The next byte, which stays; no value at the end of the stream.
@@ -31,7 +31,7 @@ class StreamInput final : public migration::SectionReader {
   /// Whatever is there or comes next; nothing at the end of the stream.
   Result<ConstBytes> some();
 
-  /// Called before views end. May be empty.
+  /// Called before a buffer is used again: views that are older than its last call end. May be empty.
   void before_refill(std::function<Result<>()> call) { before_refill_ = std::move(call); }
   /// Called with everything as it arrives. May be empty.
   void tap(std::function<Result<>(ConstBytes)> call) { tap_ = std::move(call); }
@@ -45,7 +45,7 @@ class StreamInput final : public migration::SectionReader {
   Result<bool> fill();
 
   ByteStream& stream_;
-  std::vector<std::byte> buffer_;
+  std::vector<std::byte> buffer_, other_;
   std::size_t begin_ = 0, end_ = 0;
   std::uint64_t consumed_ = 0;
   Deadline deadline_ = Deadline::never();

@@ -60,14 +60,16 @@ Result<> StreamSaver::page(std::uint32_t block, std::uint64_t offset, ConstBytes
   seen_.mark(block, offset);
   if (pages_ == nullptr) return {};
   pending_.push_back({block, offset, bytes});
-  return pending_.size() < kMostPending ? Result<>{} : flush();
+  return pending_.size() < kMostPending ? Result<>{} : age();
+}
+
+Result<> StreamSaver::age() {
+  return writer_ ? writer_->submit(pending_) : Result<>{};
 }
 
 Result<> StreamSaver::flush() {
-  if (pending_.empty()) return {};
-  auto written = pages_->write(pending_);
-  pending_.clear();
-  return written;
+  RAMFERRY_TRY(age());
+  return writer_ ? writer_->wait() : Result<>{};
 }
 
 Result<> StreamSaver::fill(std::uint32_t block, std::uint64_t offset, std::uint8_t value) {

@@ -3,7 +3,7 @@
 // any.
 #pragma once
 
-#include "page_store.hpp"
+#include "page_writer.hpp"
 #include "savevm_parser.hpp"
 
 #include <atomic>
@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,7 +35,9 @@ class SeenPages {
 class StreamSaver : public StreamEvents {
  public:
   /// `pages` is borrowed. Without it pages are counted, and not stored.
-  explicit StreamSaver(PageStore* pages) : pages_(pages) {}
+  explicit StreamSaver(PageStore* pages) : pages_(pages) {
+    if (pages != nullptr) writer_.emplace(*pages);
+  }
 
   Result<> head(ConstBytes bytes, const std::string& machine) override;
   Result<> command(std::uint16_t /*id*/, ConstBytes /*data*/) override { return {}; }
@@ -45,6 +48,7 @@ class StreamSaver : public StreamEvents {
   Result<> delta(std::uint32_t block, std::uint64_t offset, ConstBytes delta) override;
   Result<> unpacked(std::uint32_t block, std::uint64_t offset, ConstBytes bytes) override;
   Result<> flush() override;
+  Result<> age() override;
 
   /// Pages that come beside the stream, in any number of threads, each of which has pages of its own. The
   /// offsets were checked; `content` has kPageBytes for each.
@@ -72,7 +76,8 @@ class StreamSaver : public StreamEvents {
   std::vector<BlockInfo> blocks_;
   std::atomic<std::uint64_t> ram_bytes_ = 0;
   SeenPages seen_;
-  std::vector<Piece> pending_;  ///< views of the input's buffer
+  std::vector<Piece> pending_;        ///< views of the input's buffer
+  std::optional<PageWriter> writer_;  ///< with pages_
 };
 
 }  // namespace ramferry::checkpoint
