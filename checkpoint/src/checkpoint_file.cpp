@@ -133,19 +133,30 @@ Result<> CheckpointFile::parse(ConstBytes metadata) {
 
 Result<> CheckpointFile::read(const StoredRun& run, std::uint64_t skip, std::span<const Bytes> into) const {
   assert(skip + into.size() <= run.count);
+  std::vector<PageRead> pages;
+  pages.reserve(into.size());
+  for (const Bytes& each : into) pages.push_back({&run, skip + pages.size(), each});
+  return read(pages);
+}
+
+Result<> CheckpointFile::read(std::span<const PageRead> pages) const {
+  const auto place = [](const PageRead& page) { return page.run->at + page.index * kPageBytes; };
   std::array<iovec, kMostPieces> pieces;
-  for (std::size_t done = 0; done < into.size();) {
-    const std::size_t count = std::min(pieces.size(), into.size() - done);
-    for (std::size_t i = 0; i < count; ++i) pieces[i] = {into[done + i].data(), kPageBytes};
-    RAMFERRY_TRY(
-        read_at(fd_.get(), run.at + (skip + done) * kPageBytes, std::span(pieces).first(count), name_));
-    done += count;
+  for (auto rest = pages; !rest.empty();) {
+    std::size_t count = 0;
+    const std::uint64_t at = place(rest.front());
+    while (count < std::min(rest.size(), pieces.size()) && place(rest[count]) == at + count * kPageBytes) {
+      pieces[count] = {rest[count].into.data(), kPageBytes};
+      ++count;
+    }
+    RAMFERRY_TRY(read_at(fd_.get(), at, std::span(pieces).first(count), name_));
+    rest = rest.subspan(count);
   }
-  for (std::size_t i = 0; i < into.size(); ++i) {
-    if (checksum(into[i].first(kPageBytes)) == sums_[run.sums + skip + i]) continue;
+  for (const PageRead& page : pages) {
+    if (checksum(page.into.first(kPageBytes)) == sums_[page.run->sums + page.index]) continue;
     return fail(errc::protocol_mismatch,
-                "reading " + name_ + ": page " + std::to_string(run.first + skip + i) + " of RAM block '" +
-                    head_.blocks[run.block].name + "' is not what was saved",
+                "reading " + name_ + ": page " + std::to_string(page.run->first + page.index) +
+                    " of RAM block '" + head_.blocks[page.run->block].name + "' is not what was saved",
                 "the disk has damaged the file; use another checkpoint");
   }
   return {};

@@ -89,7 +89,7 @@ class MultifdSender {
     for (auto shares = dealer_.next(); !shares.empty(); shares = dealer_.next()) {
       MultifdPacket packet;
       packet.block = shares.front().run->block;
-      for (const auto& share : shares) RAMFERRY_TRY(read(share, packet, memory.get()));
+      RAMFERRY_TRY(read(shares, packet, memory.get()));
       packet.payload = packet.pages * static_cast<std::uint32_t>(kPageBytes);
       head.clear();
       encode_packet(packet, file_.head().blocks[packet.block].name, ++packets_, head);
@@ -100,14 +100,16 @@ class MultifdSender {
     return send_sync(channel);  // that of the END
   }
 
-  /// Appends the pages to the packet and its content.
-  Result<> read(const PageDealer::Share& share, MultifdPacket& packet, std::byte* memory) {
-    std::array<Bytes, kPacketPages> into;
-    for (std::uint64_t i = 0; i < share.count; ++i) {
-      into[i] = {memory + packet.pages * kPageBytes, kPageBytes};
-      packet.offsets[packet.pages++] = (share.run->first + share.skip + i) * kPageBytes;
+  /// Fills the packet and its content.
+  Result<> read(std::span<const PageDealer::Share> shares, MultifdPacket& packet, std::byte* memory) {
+    std::vector<PageRead> pages;
+    for (const auto& share : shares) {
+      for (std::uint64_t index = share.skip; index < share.skip + share.count; ++index) {
+        pages.push_back({share.run, index, {memory + packet.pages * kPageBytes, kPageBytes}});
+        packet.offsets[packet.pages++] = (share.run->first + index) * kPageBytes;
+      }
     }
-    return file_.read(*share.run, share.skip, std::span(into).first(share.count));
+    return file_.read(pages);
   }
 
   Result<> send_sync(ByteStream& channel) {

@@ -4,11 +4,11 @@
 #include "batch_queue.hpp"
 #include "sender_engine.hpp"
 
-#include <algorithm>
-#include <array>
 #include <cstring>
 #include <optional>
 #include <thread>
+#include <utility>
+#include <vector>
 
 namespace ramferry::checkpoint {
 
@@ -19,7 +19,6 @@ namespace {
 constexpr std::size_t kBatches = 4;
 constexpr std::size_t kBatchBytes = 1U << 20;
 constexpr std::uint64_t kPartBytes = 64ULL << 20;  ///< of guest memory
-constexpr std::size_t kMostPages = 256;            ///< read at a time
 constexpr std::size_t kWordBytes = 8;
 /// A record's own bytes at most: the word, the block's name with its length, one fill byte; and the marks
 /// around.
@@ -58,18 +57,10 @@ class RecordMaker {
 
   /// The words first, with room behind each, into which the file is then read: no page is copied here.
   Result<> pages(const Stretch& stretch) {
-    std::array<Bytes, kMostPages> into;
-    for (std::uint64_t skip = 0; skip < stretch.count;) {
+    for (std::uint64_t index = 0; index < stretch.count; ++index) {
       RAMFERRY_TRY(make_room());
-      const std::uint64_t fits =
-          1 + (batch_->room() - kMostOverhead - kPageBytes) / (kWordBytes + kPageBytes);
-      const std::uint64_t count = std::min<std::uint64_t>({kMostPages, stretch.count - skip, fits});
-      for (std::uint64_t i = 0; i < count; ++i) {
-        word(stretch.block, stretch.first + skip + i, ram_word::kPage);
-        into[i] = batch_->grow(kPageBytes);
-      }
-      RAMFERRY_TRY(file_.read(*stretch.run, skip, std::span(into).first(count)));
-      skip += count;
+      word(stretch.block, stretch.first + index, ram_word::kPage);
+      reads_.push_back({stretch.run, index, batch_->grow(kPageBytes)});
     }
     return {};
   }
@@ -109,13 +100,21 @@ class RecordMaker {
 
   /// For one record at least, and the end of its part.
   Result<> make_room() {
-    if (batch_ != nullptr && batch_->room() < kMostOverhead + kPageBytes) {
+    if (batch_ != nullptr && batch_->room() >= kMostOverhead + kPageBytes) return {};
+    if (batch_ != nullptr) {
       if (in_part_ >= kPartBytes) close_part();
-      queue_.put_full(std::exchange(batch_, nullptr));
+      RAMFERRY_TRY(hand_over());
     }
-    if (batch_ == nullptr) batch_ = queue_.take_empty();
+    batch_ = queue_.take_empty();
     gave_up_ = batch_ == nullptr;
     return gave_up_ ? fail(errc::cancelled, "making RAM records") : Result<>{};
+  }
+
+  Result<> hand_over() {
+    RAMFERRY_TRY(file_.read(reads_));
+    reads_.clear();
+    queue_.put_full(std::exchange(batch_, nullptr));
+    return {};
   }
 
   /// The end of the RAM section.
@@ -127,13 +126,13 @@ class RecordMaker {
     small_out_.u64(ram_word::kEnd);
     append_ram_footer(small_out_, file_.head());
     append_small();
-    queue_.put_full(std::exchange(batch_, nullptr));
-    return {};
+    return hand_over();
   }
 
   const CheckpointFile& file_;
   BatchQueue& queue_;
   Batch* batch_ = nullptr;
+  std::vector<PageRead> reads_;   ///< into it, to be done before it is handed over
   std::vector<std::byte> small_;  ///< everything but the pages and their words
   WireWriter small_out_{small_};
   bool open_ = false, gave_up_ = false;

@@ -38,6 +38,13 @@ struct StoredRun {
   std::size_t sums = 0;                ///< index of the first one's checksum
 };
 
+/// Page `index` of a run, and where it is to go: kPageBytes.
+struct PageRead {
+  const StoredRun* run = nullptr;
+  std::uint64_t index = 0;
+  Bytes into;
+};
+
 /// Everything but the pages.
 struct CheckpointHead {
   Origin origin = Origin::qemu;
@@ -77,6 +84,8 @@ class CheckpointFile {
   /// Reads and checks pages [skip, skip + into.size()) of a run, each into its own kPageBytes.
   /// errc::protocol_mismatch names the first page that is damaged.
   Result<> read(const StoredRun& run, std::uint64_t skip, std::span<const Bytes> into) const;
+  /// The same for pages of several runs; those that are neighbours in the file are read together.
+  Result<> read(std::span<const PageRead> pages) const;
   /// Reads and checks every page.
   Result<> verify() const;
 
