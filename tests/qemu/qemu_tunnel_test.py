@@ -31,35 +31,10 @@ class Tunnel(unittest.TestCase):
     def tearDownClass(cls):
         cls.traveller.end()
 
-    def destination(self, program, channels):
-        machine = self.traveller.qemu(program, incoming="defer")
-        self.addCleanup(lambda: machine is self.traveller.machine or machine.end())
-        machine.multifd(channels)
-        return machine
-
-    def source(self, channels):
-        machine = self.traveller.machine
-        machine.unlimited()
-        machine.capabilities(return_path=True)
-        machine.multifd(channels)
-        return machine
-
     def hop(self, plain, fabric, channels, program):
-        traveller = self.traveller
-        source, destination = self.source(channels), self.destination(program, channels)
-        to = destination.listen(traveller.address(plain))
-        with ramferry.TunnelEnd("exit", traveller.address(fabric), to) as far, \
-                ramferry.TunnelEnd("enter", traveller.address(plain), far.at) as near:
-            info = source.migrate(near.at, timeout=120)
-            self.assertEqual(info["status"], "completed", info)
-            self.assertEqual(destination.arrived(120), "completed", destination.messages())
-            for end in (near, far):
-                status, report = end.wait()
-                self.assertEqual(status, 0, end.messages)
-                if report["failed"]:   # a QEMU that is done may hang up on what it has not read
-                    print(end.messages, flush=True)
-                self.assertGreaterEqual(report["streams"], 1 + channels)
-        traveller.settle(destination, traveller.last_count(source))
+        for status, report in self.traveller.tunnel(plain, fabric, channels, program):
+            self.assertEqual(status, 0)
+            self.assertGreaterEqual(report["streams"], 1 + channels)
 
     def test_1_the_guest_survives(self):
         cases = [("unix", "tcp", 0), ("tcp", "unix", 4), ("unix", "tcp", 4), ("tcp", "tcp", 0)]
@@ -86,7 +61,11 @@ class Tunnel(unittest.TestCase):
         self.hop("tcp", "tcp", 0, self.program)
 
     def break_in_the_middle(self, silently, channels):
-        source, destination = self.source(channels), self.destination(self.program, channels)
+        source, destination = self.traveller.machine, self.traveller.qemu(self.program, incoming="defer")
+        self.addCleanup(destination.end)
+        for machine in (source, destination):
+            machine.multifd(channels)
+        source.capabilities(return_path=True)
         source.ask("migrate-set-parameters", max_bandwidth=16 * MIB)
         to = destination.listen(self.traveller.address("unix"))
         timeout = f"?peer-timeout={PEER_TIMEOUT}"

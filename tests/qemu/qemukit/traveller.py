@@ -86,6 +86,26 @@ class Traveller:
         file, last = self.save(way_in, return_path and way_in != "exec", channels[0], compression)
         self.settle(self.restore(way_out, file, program, channels[1]), last)
 
+    def tunnel(self, plain, fabric, channels, program):
+        """Straight into another QEMU, through `ramferry tunnel`; what became of both of its ends."""
+        source, destination = self.machine, self.qemu(program, incoming="defer")
+        try:
+            for machine in (source, destination):
+                machine.multifd(channels)
+            source.unlimited()
+            source.capabilities(return_path=True)
+            with ramferry.TunnelEnd("exit", self.address(fabric), destination.listen(self.address(plain))) as far, \
+                    ramferry.TunnelEnd("enter", self.address(plain), far.at) as near:
+                info = source.migrate(near.at, timeout=120)
+                assert info["status"] == "completed", info
+                assert destination.arrived(120) == "completed", destination.messages()
+                ends = [near.wait(), far.wait()]
+        except BaseException:
+            destination.end()
+            raise
+        self.settle(destination, self.last_count(source))
+        return ends
+
     def settle(self, destination, last):
         """The guest lives there from now on, and counts on from where it was."""
         self.machine.end()
