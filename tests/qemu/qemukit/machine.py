@@ -15,19 +15,20 @@ class QmpError(Exception):
 
 
 class Machine:
-    """`program` is a qemuprograms.Program. `options` come after the basic ones."""
+    """`program` is a programs.Program. `options` come after the basic ones. `ram_mib` may be a fraction."""
 
     def __init__(self, program, ram_mib=64, machine="pc-i440fx-7.2", options=(), incoming=None, ram_file=None,
                  name="vm"):
+        ram = f"{int(ram_mib * 1024)}K"
         self.name = name
         self.folder = tempfile.mkdtemp(prefix="ramferry-qemu-")
         ours, theirs = socket.socketpair()
         self.console, console_theirs = socket.socketpair()
-        memory = (f"memory-backend-file,id=pc.ram,size={ram_mib}M,mem-path={ram_file},share=on" if ram_file
-                  else f"memory-backend-ram,id=pc.ram,size={ram_mib}M")
+        memory = (f"memory-backend-file,id=pc.ram,size={ram},mem-path={ram_file},share=on" if ram_file
+                  else f"memory-backend-ram,id=pc.ram,size={ram}")
         arguments = [*program.command, "-name", name, "-nodefaults", "-no-user-config", "-display", "none",
                      "-accel", "tcg", "-machine", f"{machine},memory-backend=pc.ram", "-object", memory,
-                     "-m", str(ram_mib),
+                     "-m", ram,
                      "-chardev", f"socket,id=qmp,fd={theirs.fileno()}", "-mon", "chardev=qmp,mode=control",
                      "-chardev", f"socket,id=console,fd={console_theirs.fileno()}", "-serial", "chardev:console",
                      *options]
