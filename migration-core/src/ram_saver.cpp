@@ -8,7 +8,8 @@
 namespace ramferry::migration {
 namespace {
 
-constexpr std::uint64_t kBatchBytes = 4 * 1024 * 1024;
+/// Shared among the lanes, so that each has a list of writes worth posting.
+constexpr std::uint64_t kBatchBytes = 8 * 1024 * 1024;
 constexpr std::uint64_t kZeroRecordBytes = 9;
 /// Touched runs with a smaller gap between them are lent as one: few long registrations rather than many
 /// short ones.

@@ -22,7 +22,7 @@ constexpr std::uint16_t kVersion = 1;
 constexpr std::size_t kRequestBytes = 16, kMeasuredBytes = 24;
 constexpr std::byte kReady{1}, kTooMuch{2}, kMeasure{3};
 constexpr SlotId kSlot{1};
-constexpr std::uint64_t kBatchBytes = 4 << 20;
+constexpr std::uint64_t kBatchBytes = 8 << 20;  ///< as a migration does
 constexpr std::uint64_t kPrepareBytes = 64 << 20;
 constexpr auto kPatience = std::chrono::seconds(60);
 constexpr auto kLookAround = std::chrono::milliseconds(100);
