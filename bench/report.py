@@ -49,7 +49,7 @@ def main():
         from benchkit import html, plots
     except ImportError as why:
         sys.exit(f"report: no pictures without matplotlib ({why}): apt-get install python3-matplotlib")
-    plots.summary(figures, os.path.join(options.out, "report.png"))
+    plots.summary(figures, os.path.join(options.out, "benchmarks.png"))
     if options.docs:
         plots.summary(figures, os.path.join(HERE, "../docs/benchmarks.png"))
     write(os.path.join(options.out, "report.html"), html.page(host, rig))

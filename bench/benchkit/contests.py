@@ -56,7 +56,7 @@ def cold(size):
 
 
 def contents(size):
-    blank = Job("tcp", 4 * size, "untouched")
+    blank = Job("tcp", 8 * size, "untouched")
     yield duel("untouched", "memory that nobody ever touched", "W0", blank, blank, destination="cold")
     zero = Job("tcp", size, "zero")
     yield duel("zero", "memory full of zeros", "W1", zero, zero)
@@ -91,14 +91,14 @@ def host(size):
 
 def rig(size):
     """Over an RDMA device; ratios within one boot of the soft-RoCE guest."""
-    bulk = Job("rdma", size)
+    bulk = Job("rdma", 2 * size)
     four = dataclasses.replace(bulk, query="lanes=4&pin=all")
-    yield Contest("rdma-bulk", "placements in bulk, pinned", "W2", {
+    yield Contest("rdma-bulk", "rdma, placements in bulk, pinned", "W2", {
         OURS: turn(who.channel, four), "verbs loop": turn(who.verbs, bulk, "--lanes", 4),
-        "ib_write_bw": turn(who.write_bandwidth, bulk, 1)}, size)
+        "ib_write_bw": turn(who.write_bandwidth, bulk, 1)}, 2 * size)
     scattered = dataclasses.replace(four, size=size // 2)
     pages = ("--extent", "4K", "--stride", "8K")        # as many bytes as every second page of all memory has
-    yield Contest("rdma-scattered", "every second page of 4 KiB, pinned", "W4", {
+    yield Contest("rdma-scattered", "rdma, every second page of 4 KiB, pinned", "W4", {
         OURS: turn(who.channel, scattered, *pages),
         "verbs loop": turn(who.verbs, dataclasses.replace(scattered, query=""), *pages, "--lanes", 4)}, size // 2)
     yield from rdma_migrations(size)
@@ -106,10 +106,10 @@ def rig(size):
 
 def rdma_migrations(size):
     pinned = Job("rdma", size, query="pin=all", pin_all=True)
-    yield duel("rdma-pin-all", "dense, everything pinned", "W2", pinned, pinned)
+    yield duel("rdma-pin-all", "rdma, dense, everything pinned", "W2", pinned, pinned)
     dynamic = Job("rdma", size, query="pin=demand")
-    yield duel("rdma-dynamic", "dense, pinned on demand", "W2", dynamic, dynamic)
+    yield duel("rdma-dynamic", "rdma, dense, pinned on demand", "W2", dynamic, dynamic)
     part = dataclasses.replace(pinned, content="partly-zero")
-    yield duel("rdma-zero", "30 % zero pages, everything pinned", "W2", part, part)
+    yield duel("rdma-zero", "rdma, 30 % zero pages, everything pinned", "W2", part, part)
     written = dataclasses.replace(pinned, trace=trace.every_second(size, size / (64 * MIB)))
-    yield duel("rdma-second", "every second page written once, everything pinned", "W4", written, written)
+    yield duel("rdma-second", "rdma, every second page written once, pinned", "W4", written, written)

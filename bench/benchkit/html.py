@@ -47,8 +47,8 @@ def body(text):
             enter("")
             level = len(line) - len(line.lstrip("#"))
             out.append(f"<h{level}>{inline(line[level:].strip())}</h{level}>")
-        elif line.startswith("| ---"):
-            continue
+        elif line.startswith(("| ---", "![")):
+            continue        # a rule; a picture, of which the page has its own
         elif line.startswith("|"):
             heads = state != "table"
             enter("table")

@@ -111,14 +111,12 @@ def losses_text(figures):
     return "\n".join(lines) if lines else "Nothing in this run."
 
 
-def parts_text(host):
-    parts = host.get("parts") if host else None
-    if not isinstance(parts, list):
-        return ""
-    rows = [[f"`{part['run_name']}`", f"{part['real_time']:.0f} {part['time_unit']}",
+def parts_text(host, rig):
+    rows = [[f"`{part['run_name']}`" + where, f"{part['real_time']:.0f} {part['time_unit']}",
              f"{part['bytes_per_second'] / 1e9:.2f} GB/s" if "bytes_per_second" in part else ""]
-            for part in parts if part.get("aggregate_name") == "median"]
-    return "## Parts of the page path\n\nMedians, by Google Benchmark.\n\n" + table(["", "time", "rate"], rows)
+            for data, where in ((host, ""), (rig, ", in the rig"))
+            for part in (data or {}).get("parts") or [] if "error_occurred" not in part]
+    return "## Parts of the page path\n\nMedians, by Google Benchmark.\n\n" + table(["", "time", "rate"], rows) if rows else ""
 
 
 def page(host, rig):
@@ -127,13 +125,14 @@ def page(host, rig):
     for name, data in (("Host", host), ("Rig", rig)):
         if data:
             text.append(machine_text(name, data))
+    text.append("![Throughput, and ratios against each peer](benchmarks.png)\n")
     text.append("## Targets\n")
     text.append(table(["", "required", "stretch", "got", "spread (runs)", ""], target_rows(figures)))
     text.append("## What we lose, and why\n")
     text.append(losses_text(figures) + "\n")
     text.append("## Contests\n")
     text.extend(contest_text(contest) for contest in figures.contests.values())
-    text.append(parts_text(host))
+    text.append(parts_text(host, rig))
     text.append("""## Commands
 
 ```

@@ -18,14 +18,18 @@ def colour(name):
     return COLOURS.get(name, "#555b66")
 
 
-def throughput(axes, figures):
+ON_THE_HOST = ("tcp", "unix", "tcp-2", "tcp-cold")
+IN_THE_RIG = ("rdma-bulk", "rdma-scattered", "rdma-pin-all", "rdma-dynamic")
+
+
+def throughput(axes, figures, wanted=ON_THE_HOST, scale=1e9):
     """Median rate of every contender, by contest, with the spread."""
-    keys = [key for key in ("tcp", "unix", "tcp-2", "tcp-cold", "rdma-bulk", "rdma-pin-all") if key in figures.contests]
+    keys = [key for key in wanted if key in figures.contests]
     at, ticks, seen = 0.0, [], {}
     for key in keys:
         contest, begin = figures.contests[key], at
         for name in contest["contenders"]:
-            rate = value([contest["bytes"] / run["seconds"] / 1e9 for run in runs_of(contest, name)])
+            rate = value([contest["bytes"] / run["seconds"] / scale for run in runs_of(contest, name)])
             if rate:
                 bar = axes.barh(at, rate.median, .8, color=colour(name),
                                 xerr=[[rate.median - rate.low], [rate.high - rate.median]],
@@ -36,8 +40,8 @@ def throughput(axes, figures):
         at += .8
     axes.set_yticks([each for each, _ in ticks], [title for _, title in ticks])
     axes.invert_yaxis()
-    axes.set_xlabel("GB/s of guest memory (more is better)")
-    axes.set_title("Throughput")
+    axes.set_xlabel(f"{'GB/s' if scale == 1e9 else 'MB/s'} of guest memory (more is better)")
+    axes.set_title("Throughput" if scale == 1e9 else "Throughput over RDMA, in the rig")
     axes.legend(seen.values(), seen.keys(), loc="lower right", fontsize=7.5)
 
 
@@ -156,9 +160,9 @@ def prepared(run):
     return setup.get("all prepared", setup.get("register")) if isinstance(setup, dict) else None
 
 
-def alone(draw, figures, height):
+def alone(draw, figures, height, **more):
     figure, axes = pyplot.subplots(figsize=(8, height), constrained_layout=True)
-    draw(axes, figures)
+    draw(axes, figures, **more)
     return figure
 
 
@@ -168,7 +172,10 @@ def lines_of(figures, keep=lambda name: True):
 
 def all_figures(figures, host, rig):
     """(title, figure) of everything that the report shows."""
-    yield "Throughput by transport", alone(throughput, figures, 5)
+    if host:
+        yield "Throughput by transport", alone(throughput, figures, 5)
+    if rig:
+        yield "Throughput in the rig", alone(throughput, figures, 3.5, wanted=IN_THE_RIG, scale=1e6)
     yield "Ratios", alone(ratio_bars, figures, 1.2 + .21 * lines_of(figures))
     for name, data in (("on the host, tcp", host), ("in the rig, rdma", rig)):
         figure = timeline(figures, data) if data else None
@@ -181,8 +188,10 @@ def all_figures(figures, host, rig):
 
 def summary(figures, path):
     """The picture for the README."""
-    figure, (first, second) = pyplot.subplots(1, 2, figsize=(13, 6), constrained_layout=True)
-    throughput(first, figures)
-    ratio_bars(second, figures)
+    figure = pyplot.figure(figsize=(13, 7), constrained_layout=True)
+    grid = figure.add_gridspec(5, 2)
+    throughput(figure.add_subplot(grid[:3, 0]), figures)
+    throughput(figure.add_subplot(grid[3:, 0]), figures, IN_THE_RIG, 1e6)
+    ratio_bars(figure.add_subplot(grid[:, 1]), figures)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
