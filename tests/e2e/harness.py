@@ -36,13 +36,13 @@ class QmpError(Exception):
 
 
 class Qmp:
-    """A monitor's client."""
+    """A monitor's client; `at` is a socket's path, or a host and a port."""
 
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
+    def __init__(self, at):
+        self.socket = socket.socket(socket.AF_INET if isinstance(at, tuple) else socket.AF_UNIX)
         self.socket.settimeout(PATIENCE)
         try:
-            self.socket.connect(str(path))
+            self.socket.connect(at if isinstance(at, tuple) else str(at))
         except OSError:
             self.socket.close()
             raise

@@ -305,7 +305,7 @@ TEST(RdmaChannel, WhatAFabricDoesToItEndsInAnError) {
   };
   for (const Case& each : cases) {
     SCOPED_TRACE(each.name);
-    Subject subject({}, "lanes=2&peer-timeout=1", 8 << 20);
+    Subject subject({}, "lanes=2&peer-timeout=3", 8 << 20);
     EXPECT_OK(subject.lend(0, 8 << 20));
     EXPECT_OK(subject.place(0, 8 << 20));
     EXPECT_OK(subject.settle());
@@ -335,9 +335,9 @@ TEST(RdmaChannel, AFrozenPeerIsNoticedThoughNothingIsUnderWay) {
 }
 
 TEST(RdmaChannel, AnIdleLinkLives) {
-  Subject subject({}, "lanes=1&peer-timeout=1", 1 << 20);
+  Subject subject({}, "lanes=1&peer-timeout=2", 1 << 20);
   std::array<std::byte, 1> into{};
-  const auto received = subject.source->receive(into, Deadline::after(1500ms));
+  const auto received = subject.source->receive(into, Deadline::after(3s));
   ASSERT_FALSE(received);
   EXPECT_TRUE(received.error().is(errc::timed_out)) << why(received);
 }

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""Migrations over rdma: between the rig's two hosts: real packets, a cable that can be pulled, a bad network.
+
+RAMFERRY names the program; RAMFERRY_LONG=1 takes 256 MiB in place of 16, and adds loss and delay.
+"""
+
+import os
+import subprocess
+import time
+import unittest
+
+import rdma_case
+from rdma_case import PeerVm, RdmaCase, harness, with_options
+
+RAM = "256M" if harness.LONG else "16M"
+ACK_TIMEOUT = 4.096e-6 * 2 ** 16
+STANDSTILL = 7 * ACK_TIMEOUT + 1     # (retries + 1) times the default timeout, and a second
+
+
+class TwoHosts(RdmaCase):
+    def pair_across(self, *source_options, **options):
+        uri = with_options(f"rdma:{os.environ['RAMFERRY_RIG_B']}:0", **options)
+        destination = PeerVm(self.directory, "destination", "--incoming", uri, ram=RAM)
+        self.vms.append(destination)
+        source = self.vm("source", *rdma_case.FILL, "--dirty-rate", "1M", *source_options, ram=RAM)
+        return source.reach(), destination.reach()
+
+    def move(self, **options):
+        source, destination = self.pair_across(**options)
+        source("migrate-set-parameters", downtime_limit=2000)
+        source("migrate", uri=destination.uri())
+        gap = self.longest_standstill(source)
+        self.assert_moved(source, destination)
+        print(f"{options}: {source.own()['total-seconds']:.1f} s, longest standstill {gap:.1f} s", flush=True)
+        self.end_all()
+        return gap
+
+    @staticmethod
+    def longest_standstill(source):
+        """Seconds without any acknowledgement while pages move."""
+        longest, seen, since = 0, None, time.monotonic()
+        while (info := source.migration()).get("status") in ("setup", "active", "device"):
+            now = info.get("x-ramferry", {}).get("stream", {}).get("completions", 0)
+            if now != seen:
+                seen, since = now, time.monotonic()
+            longest = max(longest, time.monotonic() - since if seen else 0)
+            time.sleep(0.02)
+        return longest
+
+    def test_every_pinning(self):
+        self.move(pin="all", lanes=1)
+        self.move(pin="demand", pin_budget="4M", lanes=4)
+
+    def test_pulled_link(self):
+        source, destination = self.pair_across("--stall-at", "active", peer_timeout=5)
+        source("migrate", uri=with_options(destination.uri()))
+        source.qmp.event("X_RAMFERRY_STALLED")
+        subprocess.run(["rig-link", "down"], check=True)
+        pulled = time.monotonic()
+        source("x-ramferry-continue")
+        self.assert_fails_with(source, ".")
+        print(f"a pulled link was noticed after {time.monotonic() - pulled:.1f} s", flush=True)
+        self.assert_source_runs_on(source)
+        self.assert_ends(destination)
+        subprocess.run(["rig-link", "up"], check=True)
+        self.end_all()
+        self.wait_for_the_port()
+        self.move()
+
+    def wait_for_the_port(self):
+        states = ["cat", "/sys/class/infiniband/rxe0/ports/1/state"]
+        deadline = time.monotonic() + harness.PATIENCE
+        while any("ACTIVE" not in subprocess.run(where + states, capture_output=True, text=True).stdout
+                  for where in ([], ["rig-peer"])):
+            self.assertLess(time.monotonic(), deadline, "the port stays down")
+            time.sleep(0.1)
+
+    @unittest.skipUnless(harness.LONG, "takes minutes: RAMFERRY_LONG=1")
+    def test_bad_network(self):
+        for what in ("loss 0.1%", "loss 1%", "delay 5ms"):
+            with self.subTest(network=what):
+                subprocess.run(["rig-link", "netem", what], check=True)
+                try:
+                    print(what, end=" ", flush=True)
+                    self.assertLess(self.move(lanes=4), STANDSTILL)
+                finally:
+                    subprocess.run(["rig-link", "netem", "off"], check=True)
+
+
+if __name__ == "__main__":
+    rdma_case.address()
+    harness.main()
