@@ -179,7 +179,18 @@ class Vm:
         self.process.wait()
 
     def freeze(self):
+        """Returns when all of its threads stand still: on a busy machine the signal takes its time."""
         self.process.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + PATIENCE
+        while any(state != "T" for state in self._thread_states()):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{self.name} does not stop")
+            time.sleep(0.001)
+
+    def _thread_states(self):
+        for stat in pathlib.Path(f"/proc/{self.process.pid}/task").glob("*/stat"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                yield stat.read_text().rsplit(")", 1)[1].split()[0]
 
     def thaw(self):
         self.process.send_signal(signal.SIGCONT)
