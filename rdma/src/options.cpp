@@ -17,7 +17,7 @@ constexpr std::array<OptionSpec, 10> kSpecs{{
     {"pin", "all|demand", "register all memory in the background, or chunks as they are needed"},
     {"pin-budget", "SIZE", "pin=demand: register at most this much at a time"},
     {"lanes", "1-64", "data connections; the source decides (4)"},
-    {"chunk", "SIZE", "registered in pieces of this size (64M)"},
+    {"chunk", "SIZE", "registered in pieces of this size (16M)"},
     {"window", "SIZE", "bytes in flight on each lane (4M)"},
     {"device", "NAME", "use this RDMA device or fail"},
     {"ack-timeout", "8-31", "a packet is repeated after 4.096 us * 2^n (16: 268 ms)"},

@@ -20,7 +20,7 @@ struct Options {
   Pin pin = Pin::all;
   std::uint64_t pin_budget = 0;  ///< pin=demand: registered at most; 0: what the limits suggest
   std::uint32_t lanes = 4;       ///< the connecting end decides
-  std::uint64_t chunk = 64ULL << 20;
+  std::uint64_t chunk = 16ULL << 20;
   std::uint64_t window = 4ULL << 20;  ///< bytes posted and not completed, per lane
   std::chrono::milliseconds peer_timeout{10'000};
   LinkTuning link;

@@ -35,10 +35,9 @@ class Outbound {
 
   Result<> lend(std::span<const Placement> plan);
   Result<> prepare(ConstBytes range);
-  /// pin=demand: a piece of the budget, so that those that are ahead and behind have room too.
-  std::uint64_t prepares_at_most() const noexcept {
-    return core_.options.pin == Pin::all ? ~0ULL : core_.plan.chunk;
-  }
+  /// pin=demand: a piece of the budget, so that those that are ahead and behind have room too. pin=all: what
+  /// is registered is placed while the next piece is being registered.
+  std::uint64_t prepares_at_most() const noexcept { return core_.plan.chunk; }
   Result<> place(std::span<const Placement> batch);
   Result<> zero(std::span<const ZeroRun> runs);
   Result<Epoch> fence();

@@ -27,7 +27,7 @@ def resources():
 class Demo(unittest.TestCase):
     def demo(self, *options):
         done = subprocess.run([PROGRAM, "demo", "--transport", "rdma", "--json", "--ram", str(RAM),
-                               "--dirty-rate", "4M", *options], capture_output=True, text=True, timeout=300)
+                               "--dirty-rate", "4M" if LONG else "2M", *options], capture_output=True, text=True, timeout=300)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         result = json.loads(done.stdout)
         self.assertEqual(result["source"]["status"], "completed")
