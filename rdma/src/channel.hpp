@@ -9,6 +9,7 @@
 #include "outbound.hpp"
 
 #include <ramferry/channel.hpp>
+#include <ramferry/traits.hpp>
 
 #include <functional>
 #include <memory>
@@ -17,7 +18,7 @@
 
 namespace ramferry::rdma {
 
-class RdmaChannel final : public Channel {
+class RdmaChannel final : public Channel, public PlacesDirectly {
  public:
   struct Parts {
     Log& log;

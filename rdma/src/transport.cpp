@@ -4,6 +4,7 @@
 #include "verbs_fabric.hpp"
 
 #include <ramferry/rdma/transport.hpp>
+#include <ramferry/traits.hpp>
 
 #include <array>
 #include <utility>
@@ -12,13 +13,15 @@ namespace ramferry::rdma {
 namespace {
 
 constexpr std::array<std::string_view, 1> kSchemes{"rdma"};
+constexpr std::array<SwitchSpec, 1> kSwitches{SwitchSpec{"rdma-pin-all", "pin", "all"}};
 
-class RdmaTransport final : public Transport {
+class RdmaTransport final : public Transport, public HasSwitches {
  public:
   RdmaTransport(Log& log, std::unique_ptr<Fabric> fabric) : log_(log), fabric_(std::move(fabric)) {}
 
   std::span<const std::string_view> schemes() const noexcept override { return kSchemes; }
   std::span<const OptionSpec> options() const noexcept override { return option_specs(); }
+  std::span<const SwitchSpec> switches() const noexcept override { return kSwitches; }
   Result<> probe() const override { return fabric_->probe(); }
   std::vector<Check> examine(const Endpoint* to) const override { return rdma::examine(SystemFiles(), to); }
 

@@ -54,7 +54,7 @@ struct FaultPlan {
   static FaultPlan from_seed(std::uint64_t seed, std::uint64_t calls);
 };
 
-class FaultyChannel final : public Channel {
+class FaultyChannel : public Channel {
  public:
   FaultyChannel(std::unique_ptr<Channel> inner, FaultPlan plan);
   ~FaultyChannel() override;
