@@ -5,21 +5,22 @@
 #include "features.hpp"
 #include "slow_transport.hpp"
 
-#include <ramferry/posix_transport.hpp>
 #include <ramferry/tcp/transport.hpp>
 #if RAMFERRY_WITH_RDMA
 #include <ramferry/rdma/transport.hpp>
 #endif
 
+#include <utility>
+
 namespace ramferry::cli {
 
-TransportCatalog make_catalog(Log& log, std::chrono::microseconds slow_batches) {
+TransportCatalog make_catalog(Log& log, CatalogOptions options) {
   TransportCatalog catalog;
-  catalog.add(slow_down(make_tcp_transport(log), slow_batches));
+  catalog.add(slow_down(make_tcp_transport(log), options.slow_batches));
 #if RAMFERRY_WITH_RDMA
-  catalog.add(slow_down(make_rdma_transport(log), slow_batches));
+  catalog.add(slow_down(make_rdma_transport(log), options.slow_batches));
 #endif
-  catalog.add(make_posix_transport(log));
+  catalog.add(make_posix_transport(log, std::move(options.named)));
   return catalog;
 }
 

@@ -3,14 +3,20 @@
 #pragma once
 
 #include <ramferry/log.hpp>
+#include <ramferry/posix_transport.hpp>
 #include <ramferry/transport.hpp>
 
 #include <chrono>
 
 namespace ramferry::cli {
 
-/// `log` outlives the catalogue and all that comes out of it. `slow_batches`, for tests: wasted on each batch
-/// that is placed; see slow_transport.hpp.
-TransportCatalog make_catalog(Log& log, std::chrono::microseconds slow_batches = {});
+struct CatalogOptions {
+  NamedDescriptors named{};  ///< finds what fd:NAME stands for
+  std::chrono::microseconds
+      slow_batches{};  ///< for tests: wasted on each batch that is placed; see slow_transport.hpp
+};
+
+/// `log` outlives the catalogue and all that comes out of it.
+TransportCatalog make_catalog(Log& log, CatalogOptions options = {});
 
 }  // namespace ramferry::cli

@@ -67,7 +67,8 @@ int serve(const Options& options) {
 
 int run(const Options& options) {
   StderrLog log(LogLevel::warn);
-  const TransportCatalog catalog = make_catalog(log, std::chrono::microseconds(options.slow_microseconds));
+  const TransportCatalog catalog =
+      make_catalog(log, {.slow_batches = std::chrono::microseconds(options.slow_microseconds)});
   return show(options, run_channel_bench(catalog, options.uri, options.plan));
 }
 

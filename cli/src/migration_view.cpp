@@ -103,6 +103,35 @@ std::string pinned_line(const json& info) {
   return peak == 0 ? "" : size(static_cast<double>(peak)) + " at most";
 }
 
+/// A page's worth of bytes that was made of fewer, both ways of it.
+std::string saved(const json& info, const char* pages, const char* bytes) {
+  const double raw = number(info, pages) * number(info, "/ram/page-size", 4096);
+  const double sent = number(info, bytes);
+  return fmt::format("{} pages as {}{}", whole(info, pages), size(sent),
+                     sent > 0 ? fmt::format(", {:.1f} times fewer bytes", raw / sent) : "");
+}
+
+std::string xbzrle_line(const json& info) {
+  if (!has(info, "/xbzrle-cache")) return "";
+  return fmt::format("{}, {} not in the cache, {} changed too much",
+                     saved(info, "/xbzrle-cache/pages", "/xbzrle-cache/bytes"),
+                     whole(info, "/xbzrle-cache/cache-miss"), whole(info, "/xbzrle-cache/overflow"));
+}
+
+std::string compression_line(const json& info) {
+  if (!has(info, "/compression")) return "";
+  const auto declined = whole(info, "/x-ramferry/compression-declined-pages");
+  return saved(info, "/compression/pages", "/compression/compressed-size") +
+         (declined == 0 ? ""
+                        : fmt::format("; it did not pay for {} pages, which went as they are", declined));
+}
+
+std::string disk_line(const json& info) {
+  if (!has(info, "/x-ramferry/disk")) return "";
+  return fmt::format("{} sent of {}", size(number(info, "/x-ramferry/disk/transferred")),
+                     size(number(info, "/x-ramferry/disk/total")));
+}
+
 }  // namespace
 
 std::string progress_text(const json& info) {
@@ -114,8 +143,13 @@ std::string progress_text(const json& info) {
                                  size(number(info, "/ram/dirty-pages-rate") * page));
   const double downtime =
       number(info, "/x-ramferry/predicted-downtime-seconds", number(info, "/expected-downtime") / 1e3);
-  return text + fmt::format("  downtime ~{}  round {}", milliseconds(downtime * 1e3),
-                            whole(info, "/ram/dirty-sync-count"));
+  text += fmt::format("  downtime ~{}  round {}", milliseconds(downtime * 1e3),
+                      whole(info, "/ram/dirty-sync-count"));
+  if (has(info, "/disk/remaining"))
+    text += fmt::format("  disk {} left", size(number(info, "/disk/remaining")));
+  if (has(info, "/cpu-throttle-percentage"))
+    text += fmt::format("  guest slowed by {} %", whole(info, "/cpu-throttle-percentage"));
+  return text;
 }
 
 std::string summary_text(const json& source, const json& destination) {
@@ -124,6 +158,9 @@ std::string summary_text(const json& source, const json& destination) {
                                  total, milliseconds(downtime_ms(source)));
   add_line(text, "rounds", rounds_line(source));
   add_line(text, "pages", pages_line(source));
+  add_line(text, "xbzrle", xbzrle_line(source));
+  add_line(text, "compression", compression_line(source));
+  add_line(text, "disk", disk_line(source));
   add_line(text, "on the wire", wire_line(source));
   add_line(text, "CPU", cpu_line(source, destination));
   add_line(text, "tracker",

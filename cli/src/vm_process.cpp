@@ -35,7 +35,9 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
   Engine(const VmProcessOptions& options, Log& log)
       : options_(options),
         log_(log),
-        catalog_(make_catalog(log, options.slow_batches)),
+        catalog_(
+            make_catalog(log, {.named = [this](std::string_view name) { return descriptors_.take(name); },
+                               .slow_batches = options.slow_batches})),
         wake_(eventfd(0, EFD_CLOEXEC)) {}
   ~Engine() override {
     stall_.release();
@@ -56,6 +58,7 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
                                            .transports = catalog_,
                                            .clock = clock_,
                                            .log = log_});
+    controller_->capabilities().add("rdma-pin-all", false, false);  // where no transport has brought it
     RAMFERRY_TRY(add_sections());
     add_commands();
     events_.emplace(controller_->capabilities(),
@@ -85,6 +88,7 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
   }
 
   // IncomingSteps
+  void announce(unsigned round) override { vm_->announce(round); }
   Result<> prepare() override {
     stall_.reach(StallPhase::prepared);
     return {};
@@ -122,10 +126,12 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
   }
 
   void add_commands() {
-    migration::add_standard_commands(
-        table_, {.controller = *controller_, .name = options_.name, .version = version(), .quit = [this] {
-                   end(kDone, "host-qmp-quit");
-                 }});
+    migration::add_standard_commands(table_, {.controller = *controller_,
+                                              .sections = sections_,
+                                              .name = options_.name,
+                                              .version = version(),
+                                              .quit = [this] { end(kDone, "host-qmp-quit"); },
+                                              .descriptors = descriptors_});
     table_.add({.name = "x-ramferry-sweep", .run = [this](const json&) -> migration::QmpResult {
                   vm_->start_sweep();
                   return json::object();
@@ -137,6 +143,7 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
                   return json{
                       {"pages-written", vm_->pages_written()},
                       {"ram-bytes", vm_->layout().bytes()},
+                      {"announcements", vm_->announcements()},
                       {"guest-seconds", std::chrono::duration<double>(vm_->clock().elapsed()).count()}};
                 }});
     table_.add({.name = "x-ramferry-plant",
@@ -219,6 +226,7 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
 
   const VmProcessOptions options_;
   Log& log_;
+  migration::GivenDescriptors descriptors_;
   TransportCatalog catalog_;
   SystemClock clock_;
   UniqueFd wake_;

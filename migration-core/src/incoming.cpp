@@ -130,6 +130,7 @@ Result<> IncomingMigration::Engine::accept(Listener& listener) {
     board_.update([&](Status& status) { status.session = channel_->session(); });
   }
   stop_.on_cancel([this] { bytes_of(*link_).cancel(); });
+  board_.connected(bytes_of(*link_).facts());
   return {};
 }
 
@@ -145,11 +146,11 @@ Result<> IncomingMigration::Engine::greet(StreamReader& in) {
     return fail(errc::unsupported, "the source speaks version " + std::to_string(hello.version) +
                                        " of the native protocol, we speak " +
                                        std::to_string(native::kVersion));
-  if (hello.required != 0)
-    return fail(errc::unsupported,
-                "the source needs features that this program does not have (mask " +
-                    std::to_string(hello.required) + ")",
-                "use the same version of the program at both ends");
+  if (const std::uint64_t unknown = hello.required & ~native::feature::kKnown; unknown != 0)
+    return fail(
+        errc::unsupported,
+        "the source needs features that this program does not have (mask " + std::to_string(unknown) + ")",
+        "use the same version of the program at both ends");
   if (hello.machine != settings_.machine)
     return fail(
         errc::invalid_argument,
@@ -272,7 +273,7 @@ Result<> IncomingMigration::Engine::conclude(Result<> result) {
   if (!result && stop_.cancelled() && !result.error().is(errc::outcome_unknown))
     result = fail(errc::cancelled, "waiting for a migration");
   if (!result) {
-    board_.update([&](Status& status) { status.error = result.error(); });
+    board_.failed(result.error());
     if (!result.error().is(errc::cancelled)) log_.error(result.error().message());
   }
   // Deregistering happens here, outside the downtime; and before the sections give back what the channel
@@ -284,6 +285,7 @@ Result<> IncomingMigration::Engine::conclude(Result<> result) {
     each->cleanup();
   }
   attached_.clear();
+  board_.cleaned_up();
   if (result) return result;
   if (result.error().is(errc::cancelled)) {
     board_.advance(State::cancelling);

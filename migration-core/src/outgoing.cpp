@@ -45,19 +45,30 @@ OutgoingMigration::Engine::Engine(GuestControl& guest, SectionRegistry& sections
       settings_(std::move(settings)),
       clock_(clock),
       log_(log),
-      downtime_limit_ms_(settings_.limits.downtime.count()),
-      bandwidth_limit_(settings_.limits.bandwidth),
+      limits_(settings_.limits),
       board_(clock, log, false),
       connector_(transports) {}
 
 void OutgoingMigration::Engine::set_limits(const Limits& limits) noexcept {
-  downtime_limit_ms_ = limits.downtime.count();
-  bandwidth_limit_ = limits.bandwidth;
+  const std::lock_guard lock(limits_mutex_);
+  limits_ = limits;
+}
+
+Limits OutgoingMigration::Engine::limits() const {
+  const std::lock_guard lock(limits_mutex_);
+  return limits_;
+}
+
+void OutgoingMigration::Engine::throttle(unsigned percent) {
+  guest_.throttle(static_cast<std::uint8_t>(percent));
+  board_.update([&](Status& status) { status.throttle_percent = static_cast<std::uint8_t>(percent); });
+  log_.info("guest throttled percent=" + std::to_string(percent));
 }
 
 void OutgoingMigration::Engine::cancel() noexcept {
   const State state = board_.state();
   if (!may_follow(state, State::cancelling)) return;
+  log_.debug("migration cancel");
   if (stop_.cancel()) board_.advance(State::cancelling);
 }
 
@@ -76,6 +87,8 @@ Result<> OutgoingMigration::Engine::migrate(const std::string& uri) {
   RAMFERRY_TRY(out_->begin(settings_.machine));
   RAMFERRY_TRY(out_->start_all());
   RAMFERRY_TRY(check_stop());
+  publish();  // who sees the state active sees what belongs to it
+  board_.update([this](Status& status) { status.expected_downtime = limits().downtime; });
   board_.advance(State::active);
   RAMFERRY_TRY(precopy());
   return switch_over();
@@ -88,6 +101,7 @@ Result<> OutgoingMigration::Engine::open(const std::string& uri) {
                       connector_.connect(uri, session, Deadline::after(settings_.connect_timeout), stop_));
   link_ = std::make_unique<Link>(std::move(link));
   stop_.on_cancel([this] { bytes_of(*link_).cancel(); });
+  board_.connected(bytes_of(*link_).facts());
   return {};
 }
 
@@ -98,7 +112,9 @@ Result<> OutgoingMigration::Engine::greet() {
       channel, SourcePeer::Waits{settings_.connect_timeout, settings_.hand_over_timeout},
       live_sections(sections_));
   const std::uint64_t page_bytes = progress().page_bytes;
-  return peer_->greet(settings_.machine, static_cast<std::uint32_t>(page_bytes == 0 ? 4096 : page_bytes));
+  return peer_->greet({.required = settings_.features,
+                       .page_bytes = static_cast<std::uint32_t>(page_bytes == 0 ? 4096 : page_bytes),
+                       .machine = settings_.machine});
 }
 
 Result<> OutgoingMigration::Engine::attach() {
@@ -127,10 +143,11 @@ Error OutgoingMigration::Engine::true_reason(Error error) const {
 Result<> OutgoingMigration::Engine::conclude(Result<> result) {
   if (!result) result = Failure(true_reason(std::move(result).error()));
   if (!result && resume_on_failure_) give_guest_back();
+  if (auto_converge_.percent() != 0) throttle(0);
   publish();
   if (result) board_.advance(State::completed);
   if (!result) {
-    board_.update([&](Status& status) { status.error = result.error(); });
+    board_.failed(result.error());
     if (result.error().is(errc::cancelled)) {
       for (SectionHandler* each : attached_) each->cancel();
     } else {
@@ -160,6 +177,7 @@ void OutgoingMigration::Engine::clean_up() noexcept {
   out_.reset();
   peer_.reset();
   link_.reset();
+  board_.cleaned_up();
 }
 
 Progress OutgoingMigration::Engine::progress() const {
@@ -177,6 +195,9 @@ void OutgoingMigration::Engine::publish() {
     status.pages = now.pages;
     status.page_bytes = now.page_bytes == 0 ? 4096 : now.page_bytes;
     status.tracker = now.tracker;
+    status.xbzrle = now.xbzrle;
+    status.compression = now.compression;
+    status.disk = now.disk;
     status.bytes_per_second = meter_.bytes_per_second();
     if (now.first_byte) status.time_to_first_byte = *now.first_byte - board_.started();
     if (!link_) return;

@@ -12,8 +12,8 @@
 #include <ramferry/migration/policy.hpp>
 #include <ramferry/migration/savevm.hpp>
 
-#include <atomic>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
@@ -45,6 +45,9 @@ class OutgoingMigration::Engine {
   Progress progress() const;
   void publish();
 
+  Limits limits() const;
+  void throttle(unsigned percent);
+
   // precopy.cpp
   Result<> precopy();
   /// Sends until everything found dirty was sent, or little enough is left; looks at the limits at least
@@ -71,8 +74,8 @@ class OutgoingMigration::Engine {
   OutgoingSettings settings_;
   Clock& clock_;
   Log& log_;
-  std::atomic<std::int64_t> downtime_limit_ms_;
-  std::atomic<std::uint64_t> bandwidth_limit_;
+  mutable std::mutex limits_mutex_;
+  Limits limits_;
   StatusBoard board_;
   StopSwitch stop_;
   Connector connector_;
@@ -86,6 +89,7 @@ class OutgoingMigration::Engine {
   std::optional<Clock::Time> paused_at_;
 
   RateLimiter limiter_;
+  AutoConverge auto_converge_;
   BandwidthMeter meter_;
   RoundReport round_;
   std::uint64_t wire_at_round_ = 0, sent_at_round_ = 0;

@@ -47,6 +47,23 @@ bool is_converging(std::span<const RoundReport> rounds) noexcept {
   return last.back().dirty_pages == 0;
 }
 
+std::optional<unsigned> AutoConverge::next(std::uint64_t dirty_bytes, std::uint64_t sent_bytes,
+                                           const Throttling& throttling) noexcept {
+  constexpr unsigned kRoundsPerStep = 2;
+  const unsigned before = percent_;
+  if (!throttling.on) {
+    percent_ = in_a_row_ = 0;
+    return before == 0 ? std::nullopt : std::optional(0U);
+  }
+  const bool too_fast =
+      static_cast<double>(dirty_bytes) * 100 > static_cast<double>(sent_bytes) * throttling.trigger;
+  in_a_row_ = too_fast ? in_a_row_ + 1 : 0;
+  if (in_a_row_ < kRoundsPerStep) return std::nullopt;
+  in_a_row_ = 0;
+  percent_ = std::min(before == 0 ? throttling.initial : before + throttling.increment, throttling.most);
+  return percent_ == before ? std::nullopt : std::optional(percent_);
+}
+
 void BandwidthMeter::add(std::uint64_t bytes, Nanoseconds sending) noexcept {
   bytes_ += bytes;
   sending_ += sending;

@@ -14,6 +14,13 @@ std::uint64_t wire_bytes(const StreamStats& stats) noexcept {
   return stats.wire_bytes_sent;
 }
 
+/// What was sent of the guest that was not zero, however it was encoded.
+std::uint64_t content_bytes(const Progress& progress) noexcept {
+  const std::uint64_t pages = progress.pages.normal + (progress.xbzrle ? progress.xbzrle->pages : 0) +
+                              (progress.compression ? progress.compression->pages : 0);
+  return pages * progress.page_bytes + (progress.disk ? progress.disk->transferred : 0);
+}
+
 }  // namespace
 
 Result<> OutgoingMigration::Engine::precopy() {
@@ -39,20 +46,24 @@ Result<> OutgoingMigration::Engine::send_round() {
 }
 
 Result<> OutgoingMigration::Engine::send_window(SectionHandler& section) {
-  const std::uint64_t allowed = limiter_.allowance(bandwidth_limit_, clock_.now());
+  const std::uint64_t bandwidth = limits().bandwidth;
+  const std::uint64_t allowed = limiter_.allowance(bandwidth, clock_.now());
   if (allowed == 0) {
     stop_.sleep_until(limiter_.next_window());
     return {};
   }
   const Clock::Time begun = clock_.now();
   const std::uint64_t wire_before = wire_bytes(bytes_of(*link_).stats());
-  const PageCounts pages_before = progress().pages;
-  RAMFERRY_TRY(out_->iterate(section, {.bytes = allowed, .until = Deadline::after(kLook)}));
+  const Progress before = progress();
+  RAMFERRY_TRY(out_->iterate(
+      section, {.bytes = allowed, .until = Deadline::after(kLook), .bytes_per_second = bandwidth}));
   const std::uint64_t wire = wire_bytes(bytes_of(*link_).stats()) - wire_before;
   limiter_.spend(wire);
   // Zero pages would make the link look faster than it is.
   const Progress now = progress();
-  meter_.add((now.pages.normal - pages_before.normal) * now.page_bytes, clock_.now() - begun);
+  meter_.add(content_bytes(now) - content_bytes(before), clock_.now() - begun);
+  log_.debug("migration window section=" + section.id().name + " wire_bytes=" + std::to_string(wire) +
+             " bytes_per_second=" + std::to_string(static_cast<std::uint64_t>(meter_.bytes_per_second())));
   publish();
   return {};
 }
@@ -73,7 +84,7 @@ Outlook OutgoingMigration::Engine::outlook(const Pending& left) const {
   return {.pending_bytes = left.bytes,
           .finishable = left.finishable,
           .bytes_per_second = meter_.bytes_per_second(),
-          .downtime_limit = std::chrono::milliseconds(downtime_limit_ms_.load()),
+          .downtime_limit = limits().downtime,
           .overhead = harvest_time_ + round_trips};
 }
 
@@ -81,6 +92,8 @@ Result<Pending> OutgoingMigration::Engine::next_round() {
   const Clock::Time begun = clock_.now();
   RAMFERRY_TRY_ASSIGN(const Pending found, pending(true));
   harvest_time_ = clock_.now() - begun;
+  log_.debug("migration pending bytes=" + std::to_string(found.bytes) +
+             " finishable=" + (found.finishable ? "yes" : "no"));
   publish_round(found, clock_.now() - harvested_at_);
   harvested_at_ = begun;
   return found;
@@ -112,6 +125,11 @@ void OutgoingMigration::Engine::publish_round(const Pending& found, Nanoseconds 
   log_.info("round " + std::to_string(round_.round) + " sent_bytes=" + std::to_string(round_.guest_bytes) +
             " dirty_pages=" + std::to_string(now.dirty_pages) +
             " pending_bytes=" + std::to_string(found.bytes));
+
+  const Throttling throttling = limits().throttling;
+  const std::uint64_t dirty_bytes = now.dirty_pages * now.page_bytes;
+  if (const auto percent = auto_converge_.next(dirty_bytes, round_.guest_bytes, throttling))
+    throttle(*percent);
 
   round_ = {.round = round_.round + 1, .dirty_pages = now.dirty_pages};
   round_began_ = clock_.now();

@@ -76,7 +76,7 @@ const QmpCommand* QmpCommandTable::find(std::string_view name) const noexcept {
   return at == commands_.end() ? nullptr : &*at;
 }
 
-QmpResult QmpCommandTable::run(std::string_view name, const json& arguments) const {
+QmpResult QmpCommandTable::run(std::string_view name, const json& arguments, QmpCaller& caller) const {
   const QmpCommand* command = find(name);
   if (command == nullptr)
     return tl::unexpected<QmpError>(
@@ -84,7 +84,7 @@ QmpResult QmpCommandTable::run(std::string_view name, const json& arguments) con
   if (!command->checks_arguments) {
     if (auto problem = problem_with(*command, arguments)) return tl::unexpected(std::move(*problem));
   }
-  return command->run(arguments);
+  return command->run_for ? command->run_for(arguments, caller) : command->run(arguments);
 }
 
 }  // namespace ramferry::migration

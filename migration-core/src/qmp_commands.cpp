@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <ramferry/migration/qmp_commands.hpp>
+#include <ramferry/migration/xbzrle.hpp>
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+#include <limits>
 #include <utility>
 
 namespace ramferry::migration {
@@ -36,10 +39,16 @@ class Commands {
   }
 
   QmpResult migrate(const json& arguments) const {
-    if (arguments.value("blk", false) || arguments.value("inc", false))
-      return qmp_fail("Parameter 'blk' is not supported: this VM has no disks");
-    if (arguments.value("resume", false)) return qmp_fail("Cannot resume: there is no paused migration");
-    return qmp_result(vm_.controller.migrate(arguments["uri"]));
+    if (arguments.value("resume", false)) return qmp_fail("Cannot resume if there is no paused migration");
+    if (const auto missing = missing_descriptor(arguments["uri"]); !missing.empty())
+      return qmp_fail("File descriptor named '" + missing + "' has not been found");
+    const bool disks = arguments.value("blk", false) || vm_.controller.capabilities().on("block");
+    const bool from_base =
+        arguments.value("inc", false) || vm_.controller.parameters().all()["block-incremental"].get<bool>();
+    const DiskMode mode = from_base && (disks || arguments.value("inc", false)) ? DiskMode::incremental
+                          : disks                                               ? DiskMode::whole
+                                                                                : DiskMode::none;
+    return qmp_result(vm_.controller.migrate(arguments["uri"], mode));
   }
 
   QmpResult migrate_incoming(const json& arguments) const {
@@ -55,12 +64,14 @@ class Commands {
     json info = describe_migration(vm_.controller.status());
     const auto at = vm_.controller.incoming_address();
     if (!at) return info;
+    if (at->scheme == "exec" || at->scheme == "fd" || at->scheme == "file") return info;
     json address = {{"type", at->scheme == "unix" ? "unix" : "inet"}};
     if (at->scheme == "unix") {
       address["path"] = at->target;
     } else {
       address["host"] = at->host;
       address["port"] = std::to_string(at->port);
+      address[at->host.find(':') == std::string::npos ? "ipv4" : "ipv6"] = true;
     }
     info["socket-address"] = json::array({std::move(address)});
     info["x-ramferry-uri"] = at->to_string();
@@ -78,7 +89,70 @@ class Commands {
   }
   QmpResult query_capabilities() const { return vm_.controller.capabilities().all(); }
 
+  // Of old. Zero and less mean no limit; more than the most downtime means the most.
+  QmpResult set_speed(const json& arguments) const {
+    const json& value = arguments["value"];
+    const bool huge = value.is_number_unsigned() && value.get<std::uint64_t>() > kMost;
+    const auto speed = huge ? kMost : static_cast<std::uint64_t>(std::max<std::int64_t>(0, value));
+    return set_parameters({{"max-bandwidth", speed}});
+  }
+  QmpResult set_downtime(const json& arguments) const {
+    constexpr double kMostSeconds = 2000;
+    const double seconds = std::clamp(arguments["value"].get<double>(), 0.0, kMostSeconds);
+    return set_parameters({{"downtime-limit", static_cast<std::int64_t>(seconds * 1000)}});
+  }
+  QmpResult set_cache_size(const json& arguments) const {
+    const json& value = arguments["value"];
+    const bool huge = value.is_number_unsigned() && value.get<std::uint64_t>() > kMost;
+    if (huge || value.get<std::int64_t>() < 0)
+      return qmp_fail("Parameter 'cache size' expects a size that this host can address");
+    const auto bytes = value.get<std::uint64_t>();
+    Progress memory;
+    for (const SectionHandler* each : vm_.sections.in_order()) each->report(memory);
+    if (bytes > memory.bytes_total)
+      return qmp_fail("Parameter 'cache size' expects a size that does not exceed the guest's RAM");
+    const std::uint64_t page = std::max<std::uint64_t>(1, memory.page_bytes);
+    if (bytes < page) return qmp_fail("Parameter 'cache size' expects at least the size of a page");
+    return set_parameters({{"xbzrle-cache-size", XbzrleCache::rounded(bytes, page)}});
+  }
+  QmpResult query_cache_size() const { return vm_.controller.parameters().integer("xbzrle-cache-size"); }
+
+  QmpResult get_descriptor(const json& arguments, QmpCaller& caller) const {
+    if (caller.descriptors.empty()) return qmp_fail("No file descriptor supplied via SCM_RIGHTS");
+    UniqueFd fd = std::move(caller.descriptors.front());
+    caller.descriptors.pop_front();
+    return qmp_result(vm_.descriptors.add(arguments["fdname"], std::move(fd)));
+  }
+  QmpResult close_descriptor(const json& arguments) const {
+    return qmp_result(vm_.descriptors.close(arguments["fdname"].get<std::string>()));
+  }
+
+  QmpResult announce(const json& arguments) const {
+    MigrationParameters asked;
+    MigrationCapabilities none;
+    add_standard_settings(asked, none);
+    json values = json::object();
+    for (const char* name : {"initial", "max", "rounds", "step"})
+      values["announce-" + std::string(name)] = arguments[name];
+    if (auto checked = asked.set(values); !checked) return qmp_fail(checked.error().doing);
+    const auto time = [&](const char* name) { return std::chrono::milliseconds(asked.integer(name)); };
+    vm_.controller.announce({.initial = time("announce-initial"),
+                             .most = time("announce-max"),
+                             .step = time("announce-step"),
+                             .rounds = static_cast<unsigned>(asked.integer("announce-rounds"))});
+    return json::object();
+  }
+
  private:
+  /// The name in fd:NAME if nobody has given it.
+  std::string missing_descriptor(const std::string& uri) const {
+    const auto endpoint = Endpoint::parse(uri);
+    if (!endpoint || endpoint->scheme != "fd" || endpoint->target.empty()) return {};
+    const bool number = endpoint->target.front() >= '0' && endpoint->target.front() <= '9';
+    return number || vm_.descriptors.has(endpoint->target) ? std::string() : endpoint->target;
+  }
+
+  static constexpr std::uint64_t kMost = std::numeric_limits<std::int64_t>::max();
   QmpVm vm_;
 };
 
@@ -130,6 +204,22 @@ void add_standard_commands(QmpCommandTable& table, const QmpVm& vm) {
   plain("query-migrate-parameters", &Commands::query_parameters);
   with("migrate-set-capabilities", {{"capabilities", QmpType::array}}, &Commands::set_capabilities);
   plain("query-migrate-capabilities", &Commands::query_capabilities);
+  with("migrate_set_speed", {{"value", QmpType::integer}}, &Commands::set_speed);
+  with("migrate_set_downtime", {{"value", QmpType::number}}, &Commands::set_downtime);
+  with("migrate-set-cache-size", {{"value", QmpType::integer}}, &Commands::set_cache_size);
+  plain("query-migrate-cache-size", &Commands::query_cache_size);
+  table.add({.name = "getfd",
+             .arguments = {{"fdname", QmpType::string}},
+             .run_for = [commands](const json& given, QmpCaller& caller) {
+               return commands->get_descriptor(given, caller);
+             }});
+  with("closefd", {{"fdname", QmpType::string}}, &Commands::close_descriptor);
+  with("announce-self",
+       {{"initial", QmpType::integer},
+        {"max", QmpType::integer},
+        {"rounds", QmpType::integer},
+        {"step", QmpType::integer}},
+       &Commands::announce);
   table.add({.name = "query-commands", .run = [&table](const json&) { return list_commands(table); }});
   table.add({.name = "query-events", .run = [&table](const json&) { return list_events(table); }});
   for (const char* event : {"STOP", "RESUME", "MIGRATION", "MIGRATION_PASS", "SHUTDOWN"})
@@ -145,7 +235,7 @@ void QmpEvents::on_run_state(RunState from, RunState to) noexcept {
 }
 
 void QmpEvents::on_state(State /*from*/, State to) noexcept {
-  if (capabilities_.on("events")) emit_("MIGRATION", {{"status", to_string(to)}});
+  if (to != State::device && capabilities_.on("events")) emit_("MIGRATION", {{"status", qmp_state(to)}});
 }
 
 void QmpEvents::on_round(const RoundReport& round) noexcept {

@@ -21,7 +21,9 @@ json ram_info(const Status& status) {
   const double megabits = status.total_time.count() == 0 ? -1
                                                          : static_cast<double>(status.transferred) * 8 / 1e6 /
                                                                seconds(status.total_time);
-  const double current = status.state == State::active ? status.bytes_per_second * 8 / 1e6 : megabits;
+  // As of old: -1 before anything was measured.
+  const double measured = status.bytes_per_second > 0 ? status.bytes_per_second * 8 / 1e6 : -1;
+  const double current = status.state == State::completed ? megabits : measured;
   return {{"transferred", status.transferred},
           {"remaining", status.ram_remaining},
           {"total", status.ram_total},
@@ -41,6 +43,56 @@ json ram_info(const Status& status) {
           {"precopy-bytes", status.transferred},
           {"downtime-bytes", 0},
           {"postcopy-bytes", 0}};
+}
+
+json xbzrle_info(const XbzrleCounts& counts, std::uint64_t page_bytes) {
+  const double looked_up = static_cast<double>(counts.pages + counts.overflows + counts.cache_misses);
+  const double raw = static_cast<double>(counts.pages * page_bytes);
+  return {{"cache-size", counts.cache_bytes},
+          {"bytes", counts.bytes},
+          {"pages", counts.pages},
+          {"cache-miss", counts.cache_misses},
+          {"cache-miss-rate", looked_up > 0 ? static_cast<double>(counts.cache_misses) / looked_up : 0},
+          {"encoding-rate", counts.bytes > 0 ? raw / static_cast<double>(counts.bytes) : 0},
+          {"overflow", counts.overflows}};
+}
+
+/// Our workers are never found busy: the pages wait for them.
+json compression_info(const CompressionCounts& counts, std::uint64_t page_bytes) {
+  const double raw = static_cast<double>(counts.pages * page_bytes);
+  return {{"pages", counts.pages},
+          {"busy", 0},
+          {"busy-rate", 0},
+          {"compressed-size", counts.bytes},
+          {"compression-rate", counts.bytes > 0 ? raw / static_cast<double>(counts.bytes) : 0}};
+}
+
+/// QEMU's disk statistics have the members of RAM's; most are zero for disks.
+json disk_info(const DiskCounts& counts) {
+  json info = {{"transferred", counts.transferred}, {"remaining", counts.remaining}, {"total", counts.total}};
+  for (const char* unused :
+       {"duplicate", "skipped", "normal", "normal-bytes", "dirty-pages-rate", "mbps", "dirty-sync-count",
+        "postcopy-requests", "page-size", "multifd-bytes", "pages-per-second", "precopy-bytes",
+        "downtime-bytes", "postcopy-bytes", "dirty-sync-missed-zero-copy"})
+    info[unused] = 0;
+  return info;
+}
+
+/// What a source tells while it sends, and once it has sent all.
+void add_source_info(json& info, const Status& status) {
+  const bool completed = status.state == State::completed;
+  info["total-time"] = milliseconds(status.total_time);
+  info["setup-time"] = milliseconds(status.setup_time);
+  info["ram"] = ram_info(status);
+  if (status.xbzrle) info["xbzrle-cache"] = xbzrle_info(*status.xbzrle, status.page_bytes);
+  if (status.compression) info["compression"] = compression_info(*status.compression, status.page_bytes);
+  if (status.disk && !completed) info["disk"] = disk_info(*status.disk);
+  if (status.throttle_percent != 0) info["cpu-throttle-percentage"] = status.throttle_percent;
+  if (completed) {
+    info["downtime"] = milliseconds(status.downtime.value_or(Nanoseconds{}));
+  } else {
+    info["expected-downtime"] = milliseconds(status.expected_downtime.value_or(Nanoseconds{}));
+  }
 }
 
 json round_info(const RoundReport& round) {
@@ -77,6 +129,7 @@ json own_info(const Status& status) {
   json info = {{"session", status.session.to_string()},
                {"uri", status.uri},
                {"role", status.incoming ? "destination" : "source"},
+               {"state", to_string(status.state)},
                {"hand-over", to_string(status.hand_over)},
                {"transport", std::move(facts)},
                {"pages",
@@ -92,26 +145,30 @@ json own_info(const Status& status) {
                {"stream", stream_info(status.stream)}};
   if (!status.tracker.empty()) info["tracker"] = status.tracker;
   if (status.downtime) info["downtime-seconds"] = seconds(*status.downtime);
+  if (status.compression) info["compression-declined-pages"] = status.compression->declined_pages;
+  if (status.disk)
+    info["disk"] = {{"transferred", status.disk->transferred},
+                    {"remaining", status.disk->remaining},
+                    {"total", status.disk->total}};
   if (status.expected_downtime) info["predicted-downtime-seconds"] = seconds(*status.expected_downtime);
   return info;
 }
 
 }  // namespace
 
+std::string_view qmp_state(State state) noexcept {
+  // QEMU shows the switchover only where it was asked to pause before it, which is not supported here.
+  return state == State::device ? "active" : to_string(state);
+}
+
 json describe_migration(const Status& status) {
   json info = json::object();
   if (status.state == State::none) return info;
   const bool waiting = status.incoming && status.state == State::setup;
-  if (!waiting) info["status"] = to_string(status.state);
+  if (!waiting) info["status"] = qmp_state(status.state);
   const bool under_way =
       status.state == State::active || status.state == State::device || status.state == State::cancelling;
-  if (!status.incoming && (under_way || status.state == State::completed)) {
-    info["total-time"] = milliseconds(status.total_time);
-    info["setup-time"] = milliseconds(status.setup_time);
-    info["ram"] = ram_info(status);
-    if (under_way) info["expected-downtime"] = milliseconds(status.expected_downtime.value_or(Nanoseconds{}));
-    if (!under_way) info["downtime"] = milliseconds(status.downtime.value_or(Nanoseconds{}));
-  }
+  if (!status.incoming && (under_way || status.state == State::completed)) add_source_info(info, status);
   if (status.state == State::failed && status.error) info["error-desc"] = status.error->message();
   info["x-ramferry"] = own_info(status);
   return info;

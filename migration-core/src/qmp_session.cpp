@@ -138,10 +138,18 @@ void QmpSession::read() {
   for (;;) {
     const auto got = stream_->receive(buffer, Deadline::never());
     if (!got || *got == 0) break;
+    for (UniqueFd& fd : stream_->take_descriptors()) keep(std::move(fd));
     framer.feed(Bytes(buffer).first(*got), [this](const JsonFramer::Piece& piece) { handle(piece); });
   }
   close();
   over_ = true;
+}
+
+/// Those that no command takes are closed, the oldest first.
+void QmpSession::keep(UniqueFd fd) {
+  constexpr std::size_t kMostDescriptors = 16;
+  caller_.descriptors.push_back(std::move(fd));
+  if (caller_.descriptors.size() > kMostDescriptors) caller_.descriptors.pop_front();
 }
 
 void QmpSession::handle(const JsonFramer::Piece& piece) {
@@ -179,7 +187,7 @@ QmpResult QmpSession::execute(const std::string& command, const json& arguments)
   }
   if (!negotiated_) return refuse("Expecting capabilities negotiation with 'qmp_capabilities'");
   const std::lock_guard lock(shared_.commands);
-  return shared_.table.run(command, arguments);
+  return shared_.table.run(command, arguments, caller_);
 }
 
 QmpResult QmpSession::negotiate(const json& arguments) {

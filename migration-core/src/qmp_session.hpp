@@ -47,6 +47,7 @@ class QmpSession {
  private:
   void read();
   void write();
+  void keep(UniqueFd fd);
   void handle(const JsonFramer::Piece& piece);
   nlohmann::json answer(const nlohmann::json& request);
   QmpResult execute(const std::string& command, const nlohmann::json& arguments);
@@ -55,6 +56,7 @@ class QmpSession {
   void close();  ///< nothing more is queued; what is queued goes out
 
   QmpShared& shared_;
+  QmpCaller caller_;  ///< reading thread
   const std::unique_ptr<ByteStream> stream_;
   std::atomic<bool> negotiated_ = false, over_ = false;
   std::mutex handling_;  ///< held while a request is carried out and answered; before mutex_

@@ -29,6 +29,11 @@ void MigrationParameters::add(ParameterSpec spec) {
   specs_.push_back(std::move(spec));
 }
 
+void MigrationParameters::add_rule(Rule rule) {
+  const std::lock_guard lock(mutex_);
+  rules_.push_back(std::move(rule));
+}
+
 Result<ParameterSpec*> MigrationParameters::check(const std::string& name, const json& value) {
   const auto at =
       std::find_if(specs_.begin(), specs_.end(), [&name](const auto& spec) { return spec.name == name; });
@@ -38,21 +43,29 @@ Result<ParameterSpec*> MigrationParameters::check(const std::string& name, const
     return fail(errc::invalid_argument, "Parameter '" + name + "' expects an integer in the range of " +
                                             std::to_string(at->low) + " to " + std::to_string(at->high) +
                                             (at->unit.empty() ? "" : " " + at->unit));
+  if (!at->choices.empty() && std::find(at->choices.begin(), at->choices.end(), value) == at->choices.end())
+    return fail(errc::invalid_argument,
+                "Parameter '" + name + "' does not accept value '" + value.get<std::string>() + "'");
   if (!at->settable && value != at->value)
     return fail(errc::unsupported, "Parameter '" + name + "' cannot be changed here");
   return &*at;
 }
 
-Result<> MigrationParameters::set(const json& values) {
-  {
-    const std::lock_guard lock(mutex_);
-    std::vector<std::pair<ParameterSpec*, json>> changes;
-    for (const auto& [name, value] : values.items()) {
-      RAMFERRY_TRY_ASSIGN(ParameterSpec * spec, check(name, value));
-      changes.emplace_back(spec, value);
-    }
-    for (auto& [spec, value] : changes) spec->value = std::move(value);
+Result<> MigrationParameters::set_all(const json& values) {
+  const std::lock_guard lock(mutex_);
+  json merged = json::object();
+  for (const ParameterSpec& spec : specs_) merged[spec.name] = spec.value;
+  for (const auto& [name, value] : values.items()) {
+    RAMFERRY_TRY(check(name, value));
+    merged[name] = value;
   }
+  for (const Rule& rule : rules_) RAMFERRY_TRY(rule(merged));
+  for (ParameterSpec& spec : specs_) spec.value = std::move(merged[spec.name]);
+  return {};
+}
+
+Result<> MigrationParameters::set(const json& values) {
+  RAMFERRY_TRY(set_all(values));
   if (when_set_) when_set_();
   return {};
 }
@@ -64,15 +77,27 @@ json MigrationParameters::all() const {
   return values;
 }
 
-std::int64_t MigrationParameters::integer(std::string_view name) const {
+json MigrationParameters::value(std::string_view name) const {
   const std::lock_guard lock(mutex_);
   const auto at =
       std::find_if(specs_.begin(), specs_.end(), [name](const auto& spec) { return spec.name == name; });
-  return at == specs_.end() ? 0 : at->value.get<std::int64_t>();
+  return at == specs_.end() ? json() : at->value;
+}
+
+std::int64_t MigrationParameters::integer(std::string_view name) const {
+  const json found = value(name);
+  return found.is_number_integer() ? found.get<std::int64_t>() : 0;
+}
+
+std::string MigrationParameters::text(std::string_view name) const {
+  const json found = value(name);
+  return found.is_string() ? found.get<std::string>() : std::string();
 }
 
 void MigrationCapabilities::add(std::string name, bool on, bool settable) {
   const std::lock_guard lock(mutex_);
+  const auto same = [&name](const Capability& capability) { return capability.name == name; };
+  if (std::any_of(capabilities_.begin(), capabilities_.end(), same)) return;
   capabilities_.push_back({std::move(name), on, settable});
 }
 

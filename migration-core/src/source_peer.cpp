@@ -10,11 +10,8 @@ SourcePeer::SourcePeer(Channel& channel, Waits waits, std::size_t slot_sections)
   ear_.expect(MessageType::slots_ready, slot_sections);
 }
 
-Result<> SourcePeer::greet(const std::string& machine, std::uint32_t page_bytes) {
-  native::Hello hello;
+Result<> SourcePeer::greet(native::Hello hello) {
   hello.session = channel_.session();
-  hello.page_bytes = page_bytes;
-  hello.machine = machine;
   const auto begun = Clock::Time::clock::now();
   RAMFERRY_TRY(say(MessageType::hello, native::encode(hello)));
   RAMFERRY_TRY_ASSIGN(const auto message,

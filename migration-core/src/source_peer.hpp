@@ -21,7 +21,8 @@ class SourcePeer final : public SlotLink {
   /// `slot_sections` is the most often that the destination may say that slots are ready.
   SourcePeer(Channel& channel, Waits waits, std::size_t slot_sections);
 
-  Result<> greet(const std::string& machine, std::uint32_t page_bytes);
+  /// The session is filled in here.
+  Result<> greet(native::Hello hello);
   Result<> await_prepared();
   /// Says COMMIT, and hears RUNNING; both together take no longer than Waits::answer.
   Result<> commit();

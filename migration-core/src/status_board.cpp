@@ -58,6 +58,21 @@ State StatusBoard::state() const {
   return status_.state;
 }
 
+void StatusBoard::connected(const Facts& facts) {
+  update([&](Status& status) { status.facts = facts; });
+  for (Observer* each : observers_) each->on_connected(facts);
+}
+
+void StatusBoard::failed(const Error& error) {
+  update([&](Status& status) { status.error = error; });
+  for (Observer* each : observers_) each->on_error(error);
+}
+
+void StatusBoard::cleaned_up() {
+  log_.debug("migration cleanup");
+  for (Observer* each : observers_) each->on_cleanup();
+}
+
 void StatusBoard::add_round(const RoundReport& round) {
   {
     const std::lock_guard lock(mutex_);

@@ -30,6 +30,9 @@ class StatusBoard {
     const std::lock_guard lock(mutex_);
     change(status_);
   }
+  void connected(const Facts& facts);
+  void failed(const Error& error);
+  void cleaned_up();
   void add_round(const RoundReport& round);
   Status snapshot() const;
   Clock::Time started() const noexcept { return started_; }

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <utility>
 
 namespace ramferry::migration {
@@ -15,9 +14,6 @@ constexpr std::array<std::string_view, 16> kRunStates = {
     "debug",     "inmigrate",      "internal-error", "io-error", "paused",  "postmigrate",
     "prelaunch", "finish-migrate", "restore-vm",     "running",  "save-vm", "shutdown",
     "suspended", "watchdog",       "guest-panicked", "colo"};
-
-constexpr std::int64_t kMostBandwidth = std::numeric_limits<std::int64_t>::max();
-constexpr std::int64_t kMostDowntime = 2'000'000;
 
 /// Behind these a guest lies still: whoever wrote it there may go on with it.
 bool is_stored(const Status& status) {
@@ -44,15 +40,40 @@ std::optional<RunState> parse_run_state(std::string_view name) noexcept {
 }
 
 VmController::Engine::Engine(const VmParts& parts)
-    : global_state([this] { return std::string(to_string(run_state())); }), parts_(parts) {
-  const Limits defaults;
-  parameters.add({.name = "max-bandwidth", .value = 0, .high = kMostBandwidth, .unit = "bytes/second"});
-  parameters.add({.name = "downtime-limit",
-                  .value = defaults.downtime.count(),
-                  .high = kMostDowntime,
-                  .unit = "milliseconds"});
+    : global_state([this] { return std::string(to_string(run_state())); }),
+      parts_(parts),
+      announcer_([this](unsigned round) { parts_.incoming_steps.announce(round); }) {
+  add_standard_settings(parameters, capabilities);
+  for (const std::string& scheme : parts.transports.schemes())
+    for (const SwitchSpec& each : switches_of(**parts.transports.find(scheme)))
+      capabilities.add(std::string(each.capability));
   parameters.when_set([this] { apply_limits(); });
-  capabilities.add("events");
+}
+
+void VmController::Engine::observe(VmObserver& observer) {
+  const std::lock_guard lock(observers_mutex_);
+  observers_.push_back(&observer);
+}
+
+void VmController::Engine::forget(VmObserver& observer) {
+  const std::lock_guard lock(observers_mutex_);
+  std::erase(observers_, &observer);
+}
+
+void VmController::Engine::on_state(State from, State to) noexcept {
+  tell([&](VmObserver& each) { each.on_state(from, to); });
+}
+void VmController::Engine::on_connected(const Facts& facts) noexcept {
+  tell([&](VmObserver& each) { each.on_connected(facts); });
+}
+void VmController::Engine::on_error(const Error& error) noexcept {
+  tell([&](VmObserver& each) { each.on_error(error); });
+}
+void VmController::Engine::on_cleanup() noexcept {
+  tell([](VmObserver& each) { each.on_cleanup(); });
+}
+void VmController::Engine::on_round(const RoundReport& round) noexcept {
+  tell([&](VmObserver& each) { each.on_round(round); });
 }
 
 RunState VmController::Engine::run_state() const {
@@ -67,7 +88,7 @@ void VmController::Engine::enter(RunState state) {
     from = std::exchange(run_state_, state);
   }
   if (from == state) return;
-  for (VmObserver* observer : observers_) observer->on_run_state(from, state);
+  tell([&](VmObserver& each) { each.on_run_state(from, state); });
 }
 
 Result<> VmController::Engine::run_guest() {
@@ -155,8 +176,34 @@ Status VmController::Engine::status() const {
 }
 
 Limits VmController::Engine::limits() const {
+  const auto percent = [this](const char* name) { return static_cast<unsigned>(parameters.integer(name)); };
   return {.downtime = std::chrono::milliseconds(parameters.integer("downtime-limit")),
-          .bandwidth = static_cast<std::uint64_t>(parameters.integer("max-bandwidth"))};
+          .bandwidth = static_cast<std::uint64_t>(parameters.integer("max-bandwidth")),
+          .throttling = {.on = capabilities.on("auto-converge"),
+                         .initial = percent("cpu-throttle-initial"),
+                         .increment = percent("cpu-throttle-increment"),
+                         .most = percent("max-cpu-throttle"),
+                         .trigger = percent("throttle-trigger-threshold")}};
+}
+
+PageCoding VmController::Engine::page_coding() const {
+  const auto threads = [this](const char* name) { return static_cast<unsigned>(parameters.integer(name)); };
+  return {
+      .xbzrle = capabilities.on("xbzrle"),
+      .cache_bytes = static_cast<std::uint64_t>(parameters.integer("xbzrle-cache-size")),
+      .compress = capabilities.on("compress"),
+      .method = parameters.text("compress-method") == "zstd" ? CompressMethod::zstd : CompressMethod::zlib,
+      .level = static_cast<int>(parameters.integer("compress-level")),
+      .threads = threads("compress-threads"),
+      .decompress_threads = threads("decompress-threads")};
+}
+
+AnnounceSchedule VmController::Engine::announce_schedule() const {
+  const auto time = [this](const char* name) { return std::chrono::milliseconds(parameters.integer(name)); };
+  return {.initial = time("announce-initial"),
+          .most = time("announce-max"),
+          .step = time("announce-step"),
+          .rounds = static_cast<unsigned>(parameters.integer("announce-rounds"))};
 }
 
 void VmController::Engine::apply_limits() {
@@ -169,6 +216,9 @@ VmController::~VmController() = default;
 void VmController::observe(VmObserver& observer) {
   engine_->observe(observer);
 }
+void VmController::forget(VmObserver& observer) {
+  engine_->forget(observer);
+}
 RunState VmController::run_state() const {
   return engine_->run_state();
 }
@@ -178,8 +228,23 @@ Result<> VmController::stop() {
 Result<> VmController::cont(bool force) {
   return engine_->cont(force);
 }
-Result<> VmController::migrate(const std::string& uri) {
-  return engine_->migrate(uri);
+Result<> VmController::migrate(const std::string& uri, DiskMode disks) {
+  return engine_->migrate(uri, disks);
+}
+Result<> VmController::block(std::string reason) {
+  return engine_->block(std::move(reason));
+}
+void VmController::unblock(std::string_view reason) {
+  engine_->unblock(reason);
+}
+PageCoding VmController::page_coding() const {
+  return engine_->page_coding();
+}
+DiskMode VmController::disk_mode() const {
+  return engine_->disk_mode();
+}
+void VmController::announce(const AnnounceSchedule& schedule) {
+  engine_->announce(schedule);
 }
 void VmController::expect_incoming() {
   engine_->expect_incoming();

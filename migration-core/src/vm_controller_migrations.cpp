@@ -2,9 +2,17 @@
 // The controller's migrations: what may begin, and what becomes of the guest when one ends.
 #include "vm_controller_engine.hpp"
 
+#include <ramferry/migration/native_protocol.hpp>
+
+#include <algorithm>
 #include <utility>
 
 namespace ramferry::migration {
+
+std::span<const SwitchSpec> switches_of(const Transport& transport) noexcept {
+  const auto* has = dynamic_cast<const HasSwitches*>(&transport);
+  return has == nullptr ? std::span<const SwitchSpec>() : has->switches();
+}
 
 Result<> VmController::Engine::check_may_migrate() const {
   if (down_) return fail(errc::wrong_state, "The VM is shutting down");
@@ -16,34 +24,71 @@ Result<> VmController::Engine::check_may_migrate() const {
   if (status().hand_over == HandOver::unknown && run_state() != RunState::running)
     return fail(errc::wrong_state, "The last migration's outcome is unknown",
                 "find out which end has the guest, then 'cont' the right one");
+  return check_blockers();
+}
+
+Result<> VmController::Engine::check_blockers() const {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!blockers_.empty()) return fail(errc::wrong_state, blockers_.back());
+  }
+  for (const SectionHandler* each : parts_.sections.in_order())
+    if (std::string why = each->blocker(); !why.empty()) return fail(errc::wrong_state, std::move(why));
   return {};
 }
 
-Result<> VmController::Engine::check_uri(const std::string& uri) const {
-  RAMFERRY_TRY_ASSIGN(const Endpoint endpoint, Endpoint::parse(uri));
+Result<> VmController::Engine::block(std::string reason) {
+  const std::lock_guard starting(starting_);
+  if (busy_)
+    return fail(errc::wrong_state, "keeping the VM from being migrated, because '" + reason + "'",
+                "a migration is under way: cancel it, or wait for its end");
+  const std::lock_guard lock(mutex_);
+  blockers_.push_back(std::move(reason));
+  return {};
+}
+
+void VmController::Engine::unblock(std::string_view reason) {
+  const std::lock_guard lock(mutex_);
+  const auto at = std::find(blockers_.begin(), blockers_.end(), reason);
+  if (at != blockers_.end()) blockers_.erase(at);
+}
+
+Result<std::string> VmController::Engine::complete_uri(const std::string& uri) const {
+  RAMFERRY_TRY_ASSIGN(Endpoint endpoint, Endpoint::parse(uri));
   const auto transport = parts_.transports.find(endpoint.scheme);
   if (!transport)
     return fail(errc::invalid_argument, "Parameter 'uri' expects a valid migration protocol",
                 transport.error().message());
-  return check_options(endpoint, (*transport)->options());
+  RAMFERRY_TRY(check_options(endpoint, (*transport)->options()));
+  for (const SwitchSpec& each : switches_of(**transport))
+    if (capabilities.on(each.capability))
+      endpoint.options.try_emplace(std::string(each.option), std::string(each.value));
+  return endpoint.to_string();
 }
 
-Result<> VmController::Engine::migrate(const std::string& uri) {
+OutgoingSettings VmController::Engine::outgoing_settings() const {
+  const PageCoding coding = page_coding();
+  return {.limits = limits(),
+          .features = (coding.xbzrle ? native::feature::kXbzrle : 0) |
+                      (coding.compress ? native::feature::kCompression : 0)};
+}
+
+Result<> VmController::Engine::migrate(const std::string& uri, DiskMode disks) {
   const std::lock_guard starting(starting_);
   RAMFERRY_TRY(check_may_migrate());
-  const auto checked = check_uri(uri);
+  const auto complete = complete_uri(uri);
   if (thread_.joinable()) thread_.join();  // of a migration that is over
   {
     const std::lock_guard lock(mutex_);
-    refused_ = !checked;
-    if (!checked) return checked;
-    outgoing_ =
-        std::make_unique<OutgoingMigration>(*this, parts_.sections, parts_.transports,
-                                            OutgoingSettings{.limits = limits()}, parts_.clock, parts_.log);
-    for (VmObserver* observer : observers_) outgoing_->observe(*observer);
+    refused_ = !complete;
+    if (!complete) return Failure(complete.error());
+    outgoing_ = std::make_unique<OutgoingMigration>(*this, parts_.sections, parts_.transports,
+                                                    outgoing_settings(), parts_.clock, parts_.log);
+    outgoing_->observe(*this);
   }
+  disk_mode_ = disks;
   busy_ = true;
-  thread_ = std::thread([this, uri] { run_outgoing(uri); });
+  thread_ = std::thread([this, to = *complete] { run_outgoing(to); });
   return {};
 }
 
@@ -83,7 +128,7 @@ Result<> VmController::Engine::migrate_incoming(const std::string& uri) {
     listener_ = std::move(listener);
     incoming_ = std::make_unique<IncomingMigration>(parts_.sections, *this, IncomingSettings{}, parts_.clock,
                                                     parts_.log);
-    for (VmObserver* observer : observers_) incoming_->observe(*observer);
+    incoming_->observe(*this);
   }
   busy_ = true;
   thread_ = std::thread([this, uri] { run_incoming(uri); });
@@ -98,6 +143,7 @@ std::optional<Endpoint> VmController::Engine::incoming_address() const {
 
 Result<> VmController::Engine::take_over() {
   const std::lock_guard guest(guest_);
+  RAMFERRY_TRY(parts_.incoming_steps.invalidate_storage());
   RAMFERRY_TRY(parts_.incoming_steps.taken_over());
   const auto sent = parse_run_state(global_state.loaded().value_or("running"));
   if (!sent) return fail(errc::unsupported, "entering a run state that this VM does not know");
@@ -121,8 +167,9 @@ void VmController::Engine::run_incoming(const std::string& uri) {
     const std::lock_guard guest(guest_);
     if (result.error().is(errc::outcome_unknown)) enter(RunState::paused);
   }
+  if (result) announcer_.start(announce_schedule());
   busy_ = false;
-  for (VmObserver* observer : observers_) observer->on_incoming_end(result);
+  tell([&](VmObserver& each) { each.on_incoming_end(result); });
 }
 
 void VmController::Engine::cancel() {
@@ -140,6 +187,7 @@ void VmController::Engine::shut_down() {
     if (listener_) listener_->cancel();
   }
   if (thread_.joinable()) thread_.join();
+  announcer_.stop();
 }
 
 }  // namespace ramferry::migration

@@ -151,7 +151,7 @@ class AtEachPhase(Case):
         proxy.swallowing = True
         self.go_on(destination)
         while source.own().get("hand-over") != "committed":
-            self.assertEqual(source.migration()["status"], "device")
+            self.assertEqual(source.own()["state"], "device")
         proxy.close()
         self.assert_unknown_at_source(source)
         destination.wait_state("paused")

@@ -85,6 +85,32 @@ TEST(Converging, NeedsSeveralRoundsWithoutProgressToGiveUpHope) {
   EXPECT_TRUE(is_converging(rounds({0, 0, 0, 0})));
 }
 
+TEST(AutoConverge, StepsUpAfterTwoRoundsThatDirtiedTooMuchAndNoFurtherThanTheMost) {
+  AutoConverge guest;
+  const Throttling throttling{.on = true, .initial = 20, .increment = 30, .most = 60, .trigger = 50};
+  EXPECT_EQ(guest.next(51, 100, throttling), std::nullopt);
+  EXPECT_EQ(guest.next(51, 100, throttling), 20u);
+  EXPECT_EQ(guest.next(51, 100, throttling), std::nullopt);
+  EXPECT_EQ(guest.next(50, 100, throttling), std::nullopt) << "not too much: the count begins again";
+  EXPECT_EQ(guest.next(51, 100, throttling), std::nullopt);
+  EXPECT_EQ(guest.next(99, 100, throttling), 50u);
+  EXPECT_EQ(guest.next(99, 100, throttling), std::nullopt);
+  EXPECT_EQ(guest.next(99, 100, throttling), 60u);
+  for (int round = 0; round < 4; ++round) EXPECT_EQ(guest.next(99, 100, throttling), std::nullopt);
+  EXPECT_EQ(guest.percent(), 60u);
+}
+
+TEST(AutoConverge, SwitchedOffLetsGo) {
+  AutoConverge guest;
+  Throttling throttling{.on = true};
+  EXPECT_EQ(guest.next(9, 9, {}), std::nullopt);
+  guest.next(9, 9, throttling);
+  EXPECT_EQ(guest.next(9, 9, throttling), 20u);
+  throttling.on = false;
+  EXPECT_EQ(guest.next(9, 9, throttling), 0u);
+  EXPECT_EQ(guest.next(9, 9, throttling), std::nullopt);
+}
+
 TEST(BandwidthMeter, KnowsNothingUntilEnoughWasMoved) {
   BandwidthMeter meter;
   EXPECT_EQ(meter.bytes_per_second(), 0);

@@ -207,6 +207,13 @@ TEST_F(QmpServerTest, ClientThatNeverReadsIsDisconnectedAndHarmsNobody) {
   EXPECT_LT(heard, 400);
 }
 
+TEST_F(QmpServerTest, FloodOfConnectionsLeavesTheFirstClientServed) {
+  serve({.most_clients = 2});
+  Client one = negotiated();
+  for (int i = 0; i < 300; ++i) connect();  // each leaves at once, or is turned away
+  EXPECT_EQ(one.ask(R"({"execute":"echo","arguments":{"text":"on"}})"), R"({"return":{"text":"on"}})"_json);
+}
+
 TEST_F(QmpServerTest, ClientsAreBounded) {
   serve({.most_clients = 2});
   Client one = connect(), two = connect(), three = connect();

@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: MIT
 // What a monitor may ask of a VM in each run state, and what query-migrate tells. Migrations that succeed are
 // made of processes, in tests/e2e.
+#include "announcer.hpp"
+
 #include <ramferry/migration/qmp_commands.hpp>
 #include <ramferry/migration/vm_controller.hpp>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <array>
 #include <condition_variable>
+#include <future>
+#include <limits>
 #include <mutex>
 #include <vector>
 
@@ -109,7 +114,15 @@ class VmControllerTest : public testing::Test, public IncomingSteps {
     ASSERT_EQ(controller_->status().state, State::failed);
   }
 
+  // IncomingSteps
+  void announce(unsigned round) override {
+    announcements_ = round;
+    if (round == 3) announced_.set_value();
+  }
+
   NullLog log_;
+  std::atomic<unsigned> announcements_ = 0;
+  std::promise<void> announced_;
   SystemClock clock_;
   FakeGuest guest_;
   SectionRegistry sections_;
@@ -172,6 +185,182 @@ TEST_F(VmControllerTest, IncomingIsStartedOnceButRetriedAfterABadAddress) {
   EXPECT_EQ(heard_.take().back(), "did not come");
 }
 
+TEST_F(VmControllerTest, NewestBlockerIsTheErrorUntilItIsTakenAway) {
+  ASSERT_TRUE(controller_->block("a device is busy"));
+  ASSERT_TRUE(controller_->block("a disk is local"));
+  EXPECT_THAT(refusal(controller_->migrate("tcp:a:2")), HasSubstr("a disk is local"));
+  controller_->unblock("a disk is local");
+  EXPECT_THAT(refusal(controller_->migrate("tcp:a:2")), HasSubstr("a device is busy"));
+  controller_->unblock("a device is busy");
+  controller_->unblock("nobody said this");
+  EXPECT_TRUE(controller_->migrate("tcp:a:2"));
+  wait_for_failure();
+}
+
+TEST_F(VmControllerTest, UnmigratableSectionBlocks) {
+  class Stuck final : public SectionHandler {
+   public:
+    SectionId id() const override { return {"stuck", 0, 1}; }
+    std::string blocker() const override { return why; }
+    Result<> finish(SectionWriter&) override { return {}; }
+    Result<> load(SectionReader&, std::uint32_t, SectionPart) override { return {}; }
+    std::string why = "device 'stuck' cannot be saved";
+  } section;
+  const auto registered = *sections_.add(section);
+  EXPECT_THAT(refusal(controller_->migrate("tcp:a:2")), HasSubstr("'stuck' cannot be saved"));
+  section.why.clear();
+  EXPECT_TRUE(controller_->migrate("tcp:a:2"));
+  wait_for_failure();
+}
+
+TEST_F(VmControllerTest, ObserversMayComeAndGoAndHearOfErrorsAndCleanup) {
+  struct Late final : VmObserver {
+    void on_error(const Error& error) noexcept override { heard.push_back(error.doing); }
+    void on_cleanup() noexcept override { heard.push_back("cleanup"); }
+    std::vector<std::string> heard;
+  } late;
+  controller_->observe(late);
+  ASSERT_TRUE(controller_->migrate("tcp:a:2"));
+  wait_for_failure();
+  EXPECT_THAT(late.heard, ElementsAre("connecting to nobody", "cleanup"));
+  controller_->forget(late);
+  ASSERT_TRUE(controller_->migrate("tcp:a:2"));
+  wait_for_failure();
+  EXPECT_EQ(late.heard.size(), 2u);
+}
+
+TEST_F(VmControllerTest, SettingsSurviveAMigrationAndStatisticsDoNot) {
+  ASSERT_TRUE(controller_->parameters().set({{"max-bandwidth", 5}, {"xbzrle-cache-size", 8192}}));
+  ASSERT_TRUE(controller_->capabilities().set({{{"capability", "events"}, {"state", true}}}));
+  ASSERT_TRUE(controller_->migrate("tcp:a:2"));
+  wait_for_failure();
+  EXPECT_EQ(controller_->parameters().integer("max-bandwidth"), 5);
+  EXPECT_EQ(controller_->page_coding().cache_bytes, 8192u);
+  EXPECT_TRUE(controller_->capabilities().on("events"));
+  ASSERT_TRUE(controller_->migrate("tcp:a:2"));
+  EXPECT_EQ(controller_->status().round, 0u);
+  wait_for_failure();
+}
+
+TEST_F(VmControllerTest, AnnouncesAsOftenAsItWasAsked) {
+  controller_->announce({.initial = {}, .most = {}, .step = std::chrono::milliseconds(1), .rounds = 3});
+  EXPECT_EQ(announced_.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
+  EXPECT_EQ(announcements_, 3u);
+}
+
+TEST(AnnounceDelay, GrowsByStepsUpToTheMost) {
+  const AnnounceSchedule schedule;
+  std::vector<std::int64_t> delays;
+  for (unsigned round = 0; round < 8; ++round) delays.push_back(announce_delay(schedule, round).count());
+  EXPECT_THAT(delays, ElementsAre(50, 50, 150, 250, 350, 450, 550, 550));
+}
+
+class MonitorTest : public VmControllerTest {
+ protected:
+  MonitorTest() {
+    add_standard_commands(table_, {.controller = *controller_,
+                                   .sections = sections_,
+                                   .name = "vm",
+                                   .version = {},
+                                   .quit = [] {},
+                                   .descriptors = descriptors_});
+    registered_ = *sections_.add(memory_);
+  }
+  /// The answer, or the error's words.
+  json ask(const char* command, const json& arguments = json::object()) {
+    const auto result = table_.run(command, arguments, caller_);
+    return result ? *result : json(result.error().desc);
+  }
+
+  class Memory final : public SectionHandler {
+   public:
+    SectionId id() const override { return {"memory", 0, 1}; }
+    Result<> finish(SectionWriter&) override { return {}; }
+    Result<> load(SectionReader&, std::uint32_t, SectionPart) override { return {}; }
+    void report(Progress& into) const override {
+      into.bytes_total += 1 << 20;
+      into.page_bytes = 4096;
+    }
+  } memory_;
+  SectionRegistry::Registration registered_;
+  GivenDescriptors descriptors_;
+  QmpCommandTable table_;
+  QmpCaller caller_;
+};
+
+TEST_F(MonitorTest, OldSpeedAndDowntimeClamp) {
+  const auto limit = [this](const char* name) { return controller_->parameters().integer(name); };
+  ask("migrate_set_speed", {{"value", 1000}});
+  EXPECT_EQ(limit("max-bandwidth"), 1000);
+  for (const json& none : {json(0), json(-1), json(std::numeric_limits<std::int64_t>::min())}) {
+    ask("migrate_set_speed", {{"value", 1000}});
+    EXPECT_EQ(ask("migrate_set_speed", {{"value", none}}), json::object());
+    EXPECT_EQ(limit("max-bandwidth"), 0) << "no limit";
+  }
+  ask("migrate_set_speed", {{"value", std::numeric_limits<std::uint64_t>::max()}});
+  EXPECT_EQ(limit("max-bandwidth"), std::numeric_limits<std::int64_t>::max());
+  ask("migrate_set_downtime", {{"value", 0.05}});
+  EXPECT_EQ(limit("downtime-limit"), 50);
+  ask("migrate_set_downtime", {{"value", -3}});
+  EXPECT_EQ(limit("downtime-limit"), 0);
+  ask("migrate_set_downtime", {{"value", 1e300}});
+  EXPECT_EQ(limit("downtime-limit"), 2'000'000);
+}
+
+TEST_F(MonitorTest, OldCacheSizeHasThreeRefusalsAndIsRounded) {
+  EXPECT_THAT(ask("migrate-set-cache-size", {{"value", -1}}).dump(), HasSubstr("host can address"));
+  EXPECT_THAT(ask("migrate-set-cache-size", {{"value", std::uint64_t{1} << 63}}).dump(),
+              HasSubstr("host can address"));
+  EXPECT_THAT(ask("migrate-set-cache-size", {{"value", (1 << 20) + 1}}).dump(), HasSubstr("guest's RAM"));
+  EXPECT_THAT(ask("migrate-set-cache-size", {{"value", 4095}}).dump(), HasSubstr("size of a page"));
+  EXPECT_EQ(ask("query-migrate-cache-size"), 64 << 20) << "nothing changed";
+  EXPECT_EQ(ask("migrate-set-cache-size", {{"value", 20000}}), json::object());
+  EXPECT_EQ(ask("query-migrate-cache-size"), 16384);
+}
+
+TEST_F(MonitorTest, DescriptorsGoFromTheCallerUnderAName) {
+  EXPECT_THAT(ask("getfd", {{"fdname", "x"}}).dump(), HasSubstr("No file descriptor supplied"));
+  const auto give = [this] { caller_.descriptors.emplace_back(::dup(0)); };
+  give();
+  EXPECT_THAT(ask("getfd", {{"fdname", "5x"}}).dump(), HasSubstr("not starting with a digit"));
+  EXPECT_TRUE(caller_.descriptors.empty()) << "it is gone, as at QEMU";
+  give();
+  EXPECT_EQ(ask("getfd", {{"fdname", "x"}}), json::object());
+  EXPECT_TRUE(descriptors_.take("x"));
+  EXPECT_FALSE(descriptors_.take("x"));
+  give();
+  ask("getfd", {{"fdname", "y"}});
+  EXPECT_EQ(ask("closefd", {{"fdname", "y"}}), json::object());
+  EXPECT_THAT(ask("closefd", {{"fdname", "y"}}).dump(), HasSubstr("'y' not found"));
+}
+
+TEST_F(MonitorTest, AnnounceSelfChecksItsRanges) {
+  const json good = {{"initial", 0}, {"max", 0}, {"rounds", 3}, {"step", 1}};
+  json bad = good;
+  bad["rounds"] = 1001;
+  EXPECT_THAT(ask("announce-self", bad).dump(), HasSubstr("announce-rounds"));
+  EXPECT_EQ(ask("announce-self", good), json::object());
+  EXPECT_EQ(announced_.get_future().wait_for(std::chrono::seconds(20)), std::future_status::ready);
+}
+
+TEST_F(MonitorTest, MigrateSaysWhichDisksGoAlong) {
+  const auto mode_after = [this](const json& more) {
+    json arguments = {{"uri", "tcp:a:2"}};
+    arguments.update(more);
+    EXPECT_EQ(ask("migrate", arguments), json::object());
+    wait_for_failure();
+    return controller_->disk_mode();
+  };
+  EXPECT_EQ(mode_after({{"detach", true}}), DiskMode::none);
+  EXPECT_EQ(mode_after({{"blk", true}}), DiskMode::whole);
+  EXPECT_EQ(mode_after({{"blk", true}, {"inc", true}}), DiskMode::incremental);
+  EXPECT_EQ(mode_after({{"inc", true}}), DiskMode::incremental);
+  ask("migrate-set-capabilities", {{"capabilities", {{{"capability", "block"}, {"state", true}}}}});
+  EXPECT_EQ(mode_after(json::object()), DiskMode::whole);
+  ask("migrate-set-parameters", {{"block-incremental", true}});
+  EXPECT_EQ(mode_after(json::object()), DiskMode::incremental);
+}
+
 TEST_F(VmControllerTest, NothingBeginsAfterShutDown) {
   controller_->shut_down();
   EXPECT_NE(refusal(controller_->migrate("tcp:a:2")), "");
@@ -212,6 +401,31 @@ TEST(DescribeMigration, HasQemusKeysInEachState) {
   status.state = State::failed;
   status.error = Error{make_error_code(errc::peer_gone), "sending", {}};
   EXPECT_THAT(keys(status), ElementsAre("error-desc", "status", "x-ramferry"));
+}
+
+TEST(DescribeMigration, TellsOfWhatIsInUseAsQemuDoes) {
+  Status status;
+  status.state = State::active;
+  json info = describe_migration(status);
+  for (const char* absent : {"xbzrle-cache", "compression", "disk", "cpu-throttle-percentage"})
+    EXPECT_FALSE(info.contains(absent)) << absent;
+  EXPECT_EQ(info["ram"]["mbps"], -1) << "nothing was measured yet";
+  status.xbzrle =
+      XbzrleCounts{.cache_bytes = 1 << 20, .bytes = 1000, .pages = 6, .cache_misses = 3, .overflows = 1};
+  status.compression = CompressionCounts{.pages = 10, .bytes = 4096};
+  status.disk = DiskCounts{.transferred = 1, .remaining = 2, .total = 3};
+  status.throttle_percent = 30;
+  info = describe_migration(status);
+  EXPECT_EQ(info["xbzrle-cache"]["cache-miss-rate"], 0.3);
+  EXPECT_EQ(info["xbzrle-cache"]["cache-size"], 1 << 20);
+  EXPECT_EQ(info["compression"]["compression-rate"], 10.0);
+  EXPECT_EQ(info["disk"]["remaining"], 2);
+  EXPECT_EQ(info["cpu-throttle-percentage"], 30);
+  status.state = State::device;
+  EXPECT_EQ(describe_migration(status)["status"], "active");
+  status.state = State::completed;
+  EXPECT_FALSE(describe_migration(status).contains("disk"));
+  EXPECT_TRUE(describe_migration(status).contains("xbzrle-cache"));
 }
 
 TEST(DescribeMigration, RamHasAllOfQemusMembers) {

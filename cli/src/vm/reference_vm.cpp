@@ -73,6 +73,11 @@ void ReferenceVm::throttle(std::uint8_t percent) {
   workload_.throttle(std::min<std::uint8_t>(percent, 99));
 }
 
+void ReferenceVm::announce(unsigned round) {
+  serial_.write("announced, round " + std::to_string(round));
+  ++announcements_;
+}
+
 void ReferenceVm::start_sweep() {
   const std::lock_guard lock(mutex_);
   if (sweeping_) return;

@@ -65,6 +65,9 @@ class ReferenceVm final : public migration::GuestControl {
   /// For measurements: as if the guest wrote these pages; see Workload::write.
   Result<> write_pages(std::span<const std::uint64_t> pages) { return workload_.write(pages); }
   const ClockDevice& clock() const noexcept { return clock_; }
+  /// What a network card does for a guest that has moved: noted on the serial port, and counted. Any thread.
+  void announce(unsigned round);
+  unsigned announcements() const noexcept { return announcements_; }
 
   /// Checks all memory in the background; the writers wait meanwhile. No effect while one is under way.
   void start_sweep();
@@ -90,6 +93,7 @@ class ReferenceVm final : public migration::GuestControl {
   ClockDevice clock_;
   SerialDevice serial_;
   Workload workload_;
+  std::atomic<unsigned> announcements_ = 0;
   std::function<void(const SweepReport&)> when_swept_;
 
   mutable std::mutex mutex_;

@@ -42,6 +42,12 @@ Result<> send_message(ByteStream& to, MessageType type, ConstBytes payload = {})
 /// errc::protocol_mismatch for an unknown type or a payload that is too large.
 Result<Message> read_message(SectionReader& from);
 
+namespace feature {
+inline constexpr std::uint64_t kXbzrle = 1U << 0;       ///< placements under Encoding xbzrle and copy
+inline constexpr std::uint64_t kCompression = 1U << 1;  ///< placements under Encoding zlib and zstd
+inline constexpr std::uint64_t kKnown = kXbzrle | kCompression;
+}  // namespace feature
+
 /// Features are bits. A required one that the other end does not know ends the migration; the reply has those
 /// of the optional ones that both know.
 struct Hello {

@@ -16,15 +16,24 @@
 
 namespace ramferry::migration {
 
+/// When and how far to slow down a guest that writes faster than the link takes it; percent.
+struct Throttling {
+  bool on = false;
+  unsigned initial = 20, increment = 10, most = 99;
+  unsigned trigger = 50;  ///< a round that dirtied more than this share of what it sent is one too many
+};
+
 /// May be changed while the migration runs; it looks again at least every 100 ms.
 struct Limits {
   std::chrono::milliseconds downtime{300};
   std::uint64_t bandwidth = 0;  ///< bytes/s; 0 = no limit. Never applied to the switchover.
+  Throttling throttling{};
 };
 
 struct OutgoingSettings {
   Limits limits;
   std::string machine = "ramferry-1";  ///< the name in the stream's configuration section
+  std::uint64_t features = 0;          ///< that the destination must have; see native::feature
   std::chrono::milliseconds connect_timeout{10'000};
   std::chrono::milliseconds hand_over_timeout{30'000};  ///< waiting for PREPARED, then for RUNNING
 };

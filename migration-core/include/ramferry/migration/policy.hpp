@@ -3,10 +3,12 @@
 #pragma once
 
 #include <ramferry/clock.hpp>
+#include <ramferry/migration/outgoing.hpp>
 #include <ramferry/migration/status.hpp>
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 namespace ramferry::migration {
@@ -32,6 +34,20 @@ Nanoseconds expected_downtime(const Outlook& outlook) noexcept;
 /// Whether the last rounds found ever as many dirty pages as the one before: the guest writes faster than the
 /// link.
 bool is_converging(std::span<const RoundReport> rounds) noexcept;
+
+/// Slows the guest down step by step while it dirties memory faster than the link takes it.
+class AutoConverge {
+ public:
+  /// After each round: the guest dirtied `dirty_bytes` while `sent_bytes` of its memory were sent. Two rounds
+  /// in a row that dirtied more than the trigger's share of what they sent are one step. The new percentage
+  /// if it changes; with throttling off, 0 if it was not.
+  std::optional<unsigned> next(std::uint64_t dirty_bytes, std::uint64_t sent_bytes,
+                               const Throttling& throttling) noexcept;
+  unsigned percent() const noexcept { return percent_; }
+
+ private:
+  unsigned percent_ = 0, in_a_row_ = 0;
+};
 
 /// How fast the link takes bytes while there is something to send: the slower of the last two whole windows,
 /// or all so far before there is one.

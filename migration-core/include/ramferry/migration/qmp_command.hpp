@@ -5,11 +5,13 @@
 #pragma once
 
 #include <ramferry/error.hpp>
+#include <ramferry/unique_fd.hpp>
 
 #include <nlohmann/json.hpp>
 #include <tl/expected.hpp>
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -22,6 +24,12 @@ struct QmpError {
   std::string desc;  ///< for people
 };
 using QmpResult = tl::expected<nlohmann::json, QmpError>;
+
+/// What a command may know of the client that asked for it.
+struct QmpCaller {
+  /// Descriptors that came along with what it said (SCM_RIGHTS), in their order; a command may take them.
+  std::deque<UniqueFd> descriptors;
+};
 
 /// A GenericError.
 tl::unexpected<QmpError> qmp_fail(std::string desc);
@@ -42,7 +50,9 @@ struct QmpCommand {
   std::string name;
   std::vector<QmpArgument> arguments;
   /// Called with an object whose members were checked against `arguments`. One command at a time; quick.
-  std::function<QmpResult(const nlohmann::json& arguments)> run;
+  std::function<QmpResult(const nlohmann::json& arguments)> run{};
+  /// In place of `run`, for a command that needs to know who asks.
+  std::function<QmpResult(const nlohmann::json& arguments, QmpCaller& caller)> run_for{};
   /// The function checks the arguments itself: their names are not known beforehand.
   bool checks_arguments = false;
 };
@@ -54,7 +64,7 @@ class QmpCommandTable {
   void add_event(std::string name) { events_.push_back(std::move(name)); }
 
   /// CommandNotFound; or GenericError for an argument that is missing, unknown or of another type.
-  QmpResult run(std::string_view name, const nlohmann::json& arguments) const;
+  QmpResult run(std::string_view name, const nlohmann::json& arguments, QmpCaller& caller) const;
   const std::vector<QmpCommand>& commands() const noexcept { return commands_; }
   const std::vector<std::string>& events() const noexcept { return events_; }
 

@@ -2,6 +2,7 @@
 // The monitor's standard commands and events, over a VmController.
 #pragma once
 
+#include <ramferry/migration/given_descriptors.hpp>
 #include <ramferry/migration/qmp_command.hpp>
 #include <ramferry/migration/qmp_server.hpp>
 #include <ramferry/migration/vm_controller.hpp>
@@ -15,13 +16,17 @@ namespace ramferry::migration {
 
 struct QmpVm {
   VmController& controller;
+  const SectionRegistry& sections;
   std::string name;  ///< of the VM; may be empty
   QmpVersion version{};
-  std::function<void()> quit;  ///< ends the VM; returns at once
+  std::function<void()> quit;     ///< ends the VM; returns at once
+  GivenDescriptors& descriptors;  ///< where getfd puts what fd:NAME finds
 };
 /// Adds one command after another to `table`, which they are kept in; `vm.controller` outlives it.
 void add_standard_commands(QmpCommandTable& table, const QmpVm& vm);
 
+/// A state's name as QEMU tells it.
+std::string_view qmp_state(State state) noexcept;
 /// query-migrate's answer.
 nlohmann::json describe_migration(const Status& status);
 

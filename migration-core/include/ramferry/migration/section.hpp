@@ -31,6 +31,7 @@ struct SectionId {
 struct Budget {
   std::uint64_t bytes = 0;
   Deadline until = Deadline::never();
+  std::uint64_t bytes_per_second = 0;  ///< the limit behind `bytes`; 0 = none
 };
 
 /// What is left to send. Zero bytes: nothing to say until the guest is paused.
@@ -44,6 +45,20 @@ struct PageCounts {
   std::uint64_t normal = 0, zero = 0, untouched = 0, deferred = 0;
 };
 
+/// Pages sent as changes to what was sent before; bytes are those on the wire. See xbzrle.hpp.
+struct XbzrleCounts {
+  std::uint64_t cache_bytes = 0, bytes = 0, pages = 0, cache_misses = 0, overflows = 0;
+};
+/// Pages sent compressed.
+struct CompressionCounts {
+  std::uint64_t pages = 0, bytes = 0;
+  std::uint64_t declined_pages = 0;  ///< sent as they are, because compressing did not pay
+};
+/// Disk images on the way; bytes.
+struct DiskCounts {
+  std::uint64_t transferred = 0, remaining = 0, total = 0;
+};
+
 /// What a live section tells about its progress; several sections add up.
 struct Progress {
   std::uint64_t bytes_total = 0, bytes_remaining = 0;
@@ -53,6 +68,9 @@ struct Progress {
   PageCounts pages;
   std::string tracker;
   std::optional<Clock::Time> first_byte;  ///< when the first page was handed to the transport
+  std::optional<XbzrleCounts> xbzrle;     ///< while it is in use; so the next two
+  std::optional<CompressionCounts> compression;
+  std::optional<DiskCounts> disk;
 };
 
 /// What a section may use beside its bytes when both ends speak the native dialect: a channel to place
@@ -111,6 +129,9 @@ class SectionHandler {
   virtual bool needed() const { return true; }
   /// A destination refuses a stream that lacks a required section.
   virtual bool required() const { return true; }
+
+  /// Source: why the VM cannot be migrated as long as this section is there; empty: it can.
+  virtual std::string blocker() const { return {}; }
 
   /// Destination: whether the memory that this section loads into is known to be all zeros.
   virtual bool blank_memory() const { return true; }

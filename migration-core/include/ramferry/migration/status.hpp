@@ -18,6 +18,15 @@ namespace ramferry::migration {
 /// QEMU's names and meaning.
 enum class State : std::uint8_t { none, setup, active, device, completed, failed, cancelling, cancelled };
 std::string_view to_string(State state) noexcept;
+constexpr bool is_in_setup(State state) noexcept {
+  return state == State::setup;
+}
+constexpr bool is_finished(State state) noexcept {
+  return state == State::completed;
+}
+constexpr bool has_failed(State state) noexcept {
+  return state == State::failed || state == State::cancelled;
+}
 /// The whole diagram, testable exhaustively.
 bool may_follow(State from, State to) noexcept;
 
@@ -58,7 +67,11 @@ struct Status {
   std::uint64_t page_bytes = 4096;
   double bytes_per_second = 0;  ///< over the last window
   double dirty_pages_per_second = 0;
-  bool converging = true;  ///< false: for several rounds the guest has written faster than we send
+  bool converging = true;             ///< false: for several rounds the guest has written faster than we send
+  std::uint8_t throttle_percent = 0;  ///< the guest's CPUs are slowed down by this much
+  std::optional<XbzrleCounts> xbzrle;
+  std::optional<CompressionCounts> compression;
+  std::optional<DiskCounts> disk;
   Nanoseconds total_time{}, setup_time{}, time_to_first_byte{};
   std::optional<Nanoseconds> downtime;           ///< once known
   std::optional<Nanoseconds> expected_downtime;  ///< while active
@@ -74,6 +87,11 @@ class Observer {
  public:
   virtual ~Observer() = default;
   virtual void on_state(State /*from*/, State /*to*/) noexcept {}
+  /// The link to the other end stands; `facts` are the transport's.
+  virtual void on_connected(const Facts& /*facts*/) noexcept {}
+  virtual void on_error(const Error& /*error*/) noexcept {}
+  /// The sections have given back what they took, and the link is closed.
+  virtual void on_cleanup() noexcept {}
   virtual void on_round(const RoundReport& /*round*/) noexcept {}
 };
 

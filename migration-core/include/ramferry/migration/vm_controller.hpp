@@ -11,11 +11,13 @@
 #include <ramferry/migration/guest.hpp>
 #include <ramferry/migration/incoming.hpp>
 #include <ramferry/migration/outgoing.hpp>
+#include <ramferry/migration/page_coding.hpp>
 #include <ramferry/migration/section.hpp>
 #include <ramferry/migration/settings.hpp>
 #include <ramferry/migration/status.hpp>
 #include <ramferry/transport.hpp>
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -62,6 +64,11 @@ class IncomingSteps {
   virtual Result<> prepare() { return {}; }
   /// The guest is ours; its CPUs are resumed after this, if they are to run.
   virtual Result<> taken_over() { return {}; }
+  /// What this host has cached of shared storage is old: the source wrote to it until now. Before
+  /// taken_over(); if it fails the guest does not run.
+  virtual Result<> invalidate_storage() { return {}; }
+  /// Tell the network where the guest is now. Several times, on a thread of the controller.
+  virtual void announce(unsigned /*round*/) {}
 };
 
 struct VmParts {
@@ -73,12 +80,28 @@ struct VmParts {
   Log& log;
 };
 
+/// What a migration takes along beside memory and devices.
+enum class DiskMode : std::uint8_t {
+  none,
+  whole,        ///< disk images
+  incremental,  ///< of disk images, what differs from a base that the destination has
+};
+
+/// How often and when announce() is called: first after `initial`, then each time `step` later than the time
+/// before, at most `most`.
+struct AnnounceSchedule {
+  std::chrono::milliseconds initial{50}, most{550}, step{100};
+  unsigned rounds = 5;
+};
+
 class VmController {
  public:
   /// Everything is borrowed. The guest is paused; the run state is prelaunch.
   explicit VmController(const VmParts& parts);
-  ~VmController();                     ///< as shut_down()
-  void observe(VmObserver& observer);  ///< before anything else
+  ~VmController();  ///< as shut_down()
+  /// Not from within an observer. When forget() returned it is told nothing more.
+  void observe(VmObserver& observer);
+  void forget(VmObserver& observer);
 
   RunState run_state() const;
   Result<> stop();
@@ -86,7 +109,11 @@ class VmController {
   Result<> cont(bool force = false);
 
   /// Returns once the migration is under way or was refused.
-  Result<> migrate(const std::string& uri);
+  Result<> migrate(const std::string& uri, DiskMode disks = DiskMode::none);
+  /// No migration may begin until unblock(reason); the newest reason is what migrate() answers.
+  /// errc::wrong_state while one is under way.
+  Result<> block(std::string reason);
+  void unblock(std::string_view reason);
   /// The VM waits for a migration; where from is said later, by migrate_incoming().
   void expect_incoming();
   /// Listens at `uri`. Only after expect_incoming(), and once; again if it could not listen.
@@ -100,6 +127,10 @@ class VmController {
   GlobalStateSection& global_state() noexcept;
   MigrationParameters& parameters() noexcept;
   MigrationCapabilities& capabilities() noexcept;
+  /// For RamOptions::coding, and for sections of disks: what was asked for.
+  PageCoding page_coding() const;
+  DiskMode disk_mode() const;
+  void announce(const AnnounceSchedule& schedule);
   /// A migration is under way: capabilities are frozen.
   bool migrating() const;
 
