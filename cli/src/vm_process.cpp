@@ -102,7 +102,8 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
   Result<> add_sections() {
     ram_.emplace(vm_->layout(),
                  migration::RamOptions{.tracker = [this] { return make_tracker(); },
-                                       .blank = !options_.incoming.empty()},
+                                       .blank = !options_.incoming.empty(),
+                                       .coding = [this] { return controller_->page_coding(); }},
                  log_);
     std::vector<migration::SectionHandler*> all = {&*ram_};
     for (migration::SectionHandler* section : vm_->sections()) all.push_back(section);

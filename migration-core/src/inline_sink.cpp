@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "page_codec.hpp"
 #include "ram_wire.hpp"
 
 #include <ramferry/migration/page_sink.hpp>
@@ -38,6 +39,12 @@ class InlineSink final : public PageSink {
     return section.u64(ram_wire::kEnd);
   }
 
+  Result<> encoded(std::span<const EncodedPages> pages) override {
+    for (const EncodedPages& each : pages) RAMFERRY_TRY(encoded_record(each));
+    return {};
+  }
+  bool encodes_page_by_page() const noexcept override { return true; }
+
   const DirtySet& outstanding() override { return none_; }
   Result<> drain(Deadline /*deadline*/) override { return {}; }
   bool wants_untouched() const noexcept override { return true; }
@@ -52,6 +59,23 @@ class InlineSink final : public PageSink {
       memory = memory.subspan(page_bytes);
     }
     return {};
+  }
+
+  Result<> encoded_record(const EncodedPages& page) {
+    assert(page.run.count == 1 && page.encoding != page_codec::kZstd);
+    if (page.encoding == page_codec::kXbzrle) {
+      const auto length = static_cast<std::uint16_t>(page.bytes.size());
+      RAMFERRY_TRY(head(page.run.block, page.run.first, ram_wire::kXbzrle));
+      RAMFERRY_TRY(out_->u8(1));
+      RAMFERRY_TRY(out_->u8(static_cast<std::uint8_t>(length >> 8)));
+      RAMFERRY_TRY(out_->u8(static_cast<std::uint8_t>(length & 0xff)));
+    } else if (page.bytes.size() == layout_.bytes(page.run)) {
+      RAMFERRY_TRY(head(page.run.block, page.run.first, ram_wire::kPage));
+    } else {
+      RAMFERRY_TRY(head(page.run.block, page.run.first, ram_wire::kCompress));
+      RAMFERRY_TRY(out_->u32(static_cast<std::uint32_t>(page.bytes.size())));
+    }
+    return out_->put(page.bytes);
   }
 
   /// The record's word, and the block's name where it is not the one before.

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
+#include "page_codec.hpp"
 #include "ram_wire.hpp"
 
 #include <ramferry/migration/page_sink.hpp>
+#include <ramferry/traits.hpp>
 
+#include <algorithm>
 #include <deque>
 
 namespace ramferry::migration {
@@ -20,6 +23,21 @@ class NativeSink final : public PageSink {
     note(runs);
     return {};
   }
+
+  Result<> encoded(std::span<const EncodedPages> pages) override {
+    placements_.clear();
+    payloads_.clear();
+    for (std::size_t first = 0; first < pages.size();) first += add_encoded(pages.subspan(first));
+    RAMFERRY_TRY(channel_.place(placements_));
+    for (const EncodedPages& each : pages) note(std::span(&each.run, 1));
+    return {};
+  }
+  const char* why_not_encoded() const noexcept override {
+    return dynamic_cast<const PlacesDirectly*>(&channel_) != nullptr
+               ? "this transport writes straight into the other end's memory, where nobody decodes"
+               : nullptr;
+  }
+  bool encodes_page_by_page() const noexcept override { return false; }
 
   Result<> zeros(std::span<const PageRun> runs) override {
     zeros_.clear();
@@ -79,6 +97,47 @@ class NativeSink final : public PageSink {
     return placements_;
   }
 
+  static bool is_compressed(const EncodedPages& pages) noexcept {
+    return pages.encoding == page_codec::kZlib || pages.encoding == page_codec::kZstd;
+  }
+
+  /// How many of `pages`, which adjoin each other as pieces of one compressed placement must.
+  std::size_t adjoining(std::span<const EncodedPages> pages) const noexcept {
+    std::size_t count = 1;
+    for (; count < std::min(pages.size(), page_codec::kMostPieces); ++count) {
+      const EncodedPages& before = pages[count - 1];
+      const EncodedPages& next = pages[count];
+      if (next.encoding != before.encoding || layout_.bytes(before.run) != page_codec::kPieceBytes ||
+          next.run.block != before.run.block || next.run.first != before.run.first + before.run.count)
+        break;
+    }
+    return count;
+  }
+
+  /// Adds one placement; returns how many of `pages` it covers.
+  std::size_t add_encoded(std::span<const EncodedPages> pages) {
+    const PageRun& run = pages[0].run;
+    Placement placement{.slot = SlotId{run.block},
+                        .offset = offset(run),
+                        .bytes = pages[0].bytes,
+                        .length = layout_.bytes(run),
+                        .encoding = pages[0].encoding};
+    std::size_t count = 1;
+    if (is_compressed(pages[0])) {
+      count = adjoining(pages);
+      std::vector<ConstBytes> pieces;
+      placement.length = 0;
+      for (const EncodedPages& each : pages.first(count)) {
+        pieces.push_back(each.bytes);
+        placement.length += layout_.bytes(each.run);
+      }
+      page_codec::pack(pieces, payloads_.emplace_back());
+      placement.bytes = payloads_.back();
+    }
+    placements_.push_back(placement);
+    return count;
+  }
+
   void note(std::span<const PageRun> runs) {
     for (const PageRun& run : runs) outstanding_.mark(run);
     unfenced_.insert(unfenced_.end(), runs.begin(), runs.end());
@@ -107,6 +166,7 @@ class NativeSink final : public PageSink {
   std::deque<Flight> flights_;
   Epoch fenced_ = 0;
   std::vector<Placement> placements_;
+  std::deque<std::vector<std::byte>> payloads_;
   std::vector<ZeroRun> zeros_;
 };
 

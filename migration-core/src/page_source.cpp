@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
+#include "guest_landing.hpp"
+#include "page_codec.hpp"
 #include "ram_wire.hpp"
 
 #include <ramferry/migration/page_sink.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstring>
@@ -18,7 +21,7 @@ std::string hex(std::uint64_t value) {
 
 Failure unknown_word(std::uint64_t word) {
   return fail(errc::unsupported, "the record " + hex(word) + " of the RAM section",
-              "switch off the source's compression, multifd and postcopy capabilities");
+              "switch off the source's multifd and postcopy capabilities");
 }
 
 Result<> read_end(SectionReader& in) {
@@ -56,13 +59,14 @@ class NativeSource final : public PageSource {
 
 class InlineSource final : public PageSource {
  public:
-  InlineSource(const RamLayout& layout, Landings landings) : layout_(layout), landings_(landings) {}
+  InlineSource(const RamLayout& layout, Landings landings, Decompressors& decompressors)
+      : layout_(layout), landings_(landings), decompressors_(decompressors) {}
 
   Result<> load(SectionReader& in, SectionPart part) override {
     if (part == SectionPart::start) return read_end(in);
     for (;;) {
       RAMFERRY_TRY_ASSIGN(const std::uint64_t word, in.u64());
-      if (word == ram_wire::kEnd) return {};
+      if (word == ram_wire::kEnd) return decompress_waiting();
       RAMFERRY_TRY(record(in, word));
     }
   }
@@ -70,7 +74,9 @@ class InlineSource final : public PageSource {
  private:
   Result<> record(SectionReader& in, std::uint64_t word) {
     const std::uint64_t kind = word & ram_wire::kFlagMask & ~ram_wire::kContinue;
-    if (kind != ram_wire::kPage && kind != ram_wire::kZero) return unknown_word(word);
+    if (kind != ram_wire::kPage && kind != ram_wire::kZero && kind != ram_wire::kXbzrle &&
+        kind != ram_wire::kCompress)
+      return unknown_word(word);
     RAMFERRY_TRY(find_block(in, (word & ram_wire::kContinue) != 0));
     const RamBlock& block = layout_[*block_];
     const std::uint64_t offset = word & ~ram_wire::kFlagMask;
@@ -78,7 +84,51 @@ class InlineSource final : public PageSource {
       return fail(errc::protocol_mismatch, "a page at " + hex(offset) + " of block '" + block.name +
                                                "', which has " + std::to_string(block.host.size()) +
                                                " bytes");
+    if (kind == ram_wire::kCompress) return compressed(in, offset, block.page_bytes);
+    RAMFERRY_TRY(decompress_waiting());  // it may be of the same page
+    if (kind == ram_wire::kXbzrle) return changes(in, offset, block.page_bytes);
     return kind == ram_wire::kPage ? page(in, offset, block.page_bytes) : fill(in, offset, block.page_bytes);
+  }
+
+  Result<> changes(SectionReader& in, std::uint64_t offset, std::uint64_t page_bytes) {
+    RAMFERRY_TRY_ASSIGN(const std::uint8_t encoding, in.u8());
+    RAMFERRY_TRY_ASSIGN(const std::uint16_t length, in.u16());
+    if (encoding != 1 || length > page_bytes)
+      return fail(errc::protocol_mismatch,
+                  "changes of " + std::to_string(length) + " bytes, encoding " + std::to_string(encoding));
+    buffer_.resize(length);
+    RAMFERRY_TRY(in.get(buffer_));
+    return landings_[*block_]->store(offset, page_bytes, page_codec::kXbzrle, buffer_);
+  }
+
+  Result<> compressed(SectionReader& in, std::uint64_t offset, std::uint64_t page_bytes) {
+    RAMFERRY_TRY_ASSIGN(const std::uint32_t length, in.u32());
+    // A stream that cannot be shortened grows, a little.
+    if (length > 2 * page_bytes)
+      return fail(errc::protocol_mismatch, "a compressed page of " + std::to_string(length) + " bytes");
+    const auto same = [&](const Waiting& each) { return each.block == *block_ && each.offset == offset; };
+    if (waiting_.size() == kMostWaiting || std::any_of(waiting_.begin(), waiting_.end(), same))
+      RAMFERRY_TRY(decompress_waiting());
+    Waiting page{.block = *block_, .offset = offset, .page_bytes = page_bytes, .bytes = {}};
+    page.bytes.resize(length);
+    RAMFERRY_TRY(in.get(page.bytes));
+    waiting_.push_back(std::move(page));
+    return {};
+  }
+
+  Result<> decompress_waiting() {
+    if (waiting_.empty()) return {};
+    std::vector<Result<>> results(waiting_.size());
+    decompressors_.pool().run(waiting_.size(), [&](std::size_t i) {
+      const Waiting& page = waiting_[i];
+      GuestLanding& landing = *landings_[page.block];
+      landing.note_written(page.offset, page.page_bytes);
+      results[i] =
+          page_codec::decompress(page_codec::kZlib, page.bytes, landing.window(page.offset, page.page_bytes));
+    });
+    waiting_.clear();
+    for (Result<>& each : results) RAMFERRY_TRY(std::move(each));
+    return {};
   }
 
   Result<> find_block(SectionReader& in, bool same) {
@@ -93,14 +143,14 @@ class InlineSource final : public PageSource {
   }
 
   Result<> page(SectionReader& in, std::uint64_t offset, std::uint64_t length) {
-    MemoryLanding& landing = *landings_[*block_];
+    GuestLanding& landing = *landings_[*block_];
     landing.note_written(offset, length);
     return in.get(landing.window(offset, length));
   }
 
   Result<> fill(SectionReader& in, std::uint64_t offset, std::uint64_t length) {
     RAMFERRY_TRY_ASSIGN(const std::uint8_t value, in.u8());
-    MemoryLanding& landing = *landings_[*block_];
+    GuestLanding& landing = *landings_[*block_];
     if (value == 0) return landing.zero(offset, length);
     landing.note_written(offset, length);
     const Bytes window = landing.window(offset, length);
@@ -108,8 +158,19 @@ class InlineSource final : public PageSource {
     return {};
   }
 
+  /// A compressed page that was read and not yet decompressed.
+  struct Waiting {
+    std::uint32_t block;
+    std::uint64_t offset, page_bytes;
+    std::vector<std::byte> bytes;
+  };
+  static constexpr std::size_t kMostWaiting = 64;
+
   const RamLayout& layout_;
   Landings landings_;
+  Decompressors& decompressors_;
+  std::vector<Waiting> waiting_;
+  std::vector<std::byte> buffer_;
   std::optional<std::uint32_t> block_;  ///< of the record before
 };
 
@@ -119,8 +180,9 @@ std::unique_ptr<PageSource> make_native_source(Landings landings, SlotLink& link
   return std::make_unique<NativeSource>(landings, link);
 }
 
-std::unique_ptr<PageSource> make_inline_source(const RamLayout& layout, Landings landings) {
-  return std::make_unique<InlineSource>(layout, landings);
+std::unique_ptr<PageSource> make_inline_source(const RamLayout& layout, Landings landings,
+                                               Decompressors& decompressors) {
+  return std::make_unique<InlineSource>(layout, landings, decompressors);
 }
 
 }  // namespace ramferry::migration

@@ -5,11 +5,15 @@
 
 namespace ramferry::migration {
 
-RamSection::Loader::Loader(const RamLayout& layout, SlotLink* link, bool blank) : layout_(layout) {
-  const auto content = blank ? MemoryLanding::Content::blank : MemoryLanding::Content::unknown;
+RamSection::Loader::Loader(const RamLayout& layout, SlotLink* link, const RamOptions& options)
+    : layout_(layout),
+      decompressors_([coding = options.coding] { return coding ? coding().decompress_threads : 2U; }) {
+  const auto content = options.blank ? MemoryLanding::Content::blank : MemoryLanding::Content::unknown;
   for (const RamBlock& block : layout.blocks())
-    landings_.push_back(std::make_unique<MemoryLanding>(block.host, content));
-  source_ = link != nullptr ? make_native_source(landings_, *link) : make_inline_source(layout, landings_);
+    landings_.push_back(
+        std::make_unique<GuestLanding>(block.host, block.page_bytes, content, decompressors_));
+  source_ = link != nullptr ? make_native_source(landings_, *link)
+                            : make_inline_source(layout, landings_, decompressors_);
 }
 
 Result<> RamSection::Loader::load(SectionReader& in, SectionPart part) {

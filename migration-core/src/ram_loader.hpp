@@ -3,6 +3,8 @@
 // land.
 #pragma once
 
+#include "guest_landing.hpp"
+
 #include <ramferry/migration/page_sink.hpp>
 #include <ramferry/migration/ram_section.hpp>
 
@@ -14,14 +16,15 @@ namespace ramferry::migration {
 class RamSection::Loader {
  public:
   /// `link` is null where pages come in the stream.
-  Loader(const RamLayout& layout, SlotLink* link, bool blank);
+  Loader(const RamLayout& layout, SlotLink* link, const RamOptions& options);
   Result<> load(SectionReader& in, SectionPart part);
 
  private:
   Result<> check_blocks(SectionReader& in) const;
 
   const RamLayout& layout_;
-  std::vector<std::unique_ptr<MemoryLanding>> landings_;
+  Decompressors decompressors_;
+  std::vector<std::unique_ptr<GuestLanding>> landings_;
   std::unique_ptr<PageSource> source_;
 };
 

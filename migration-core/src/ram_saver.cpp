@@ -47,11 +47,12 @@ std::vector<PageRun> complement(const PageRun& whole, std::span<const PageRun> r
 }  // namespace
 
 RamSection::Saver::Saver(const RamLayout& layout, std::unique_ptr<PageSink> sink,
-                         std::unique_ptr<DirtyTracker> tracker, std::uint64_t chunk_bytes)
+                         std::unique_ptr<DirtyTracker> tracker, const RamOptions& options)
     : layout_(layout),
       sink_(std::move(sink)),
+      encoder_(layout, *sink_, options.coding),
       tracker_(std::move(tracker)),
-      chunk_bytes_(chunk_bytes),
+      chunk_bytes_(options.chunk_bytes),
       dirty_(layout),
       planner_(layout) {
   progress_.tracker = tracker_->name();
@@ -68,6 +69,7 @@ std::uint64_t RamSection::Saver::page_bytes() const noexcept {
 }
 
 Result<> RamSection::Saver::begin(SectionWriter& out) {
+  RAMFERRY_TRY(encoder_.check());
   RAMFERRY_TRY(out.u64(layout_.bytes() | ram_wire::kMemSize));
   for (const RamBlock& block : layout_.blocks()) {
     RAMFERRY_TRY(out.text8(block.name));
@@ -113,6 +115,7 @@ Result<> RamSection::Saver::open_chunk() {
 
 Result<Pending> RamSection::Saver::iterate(SectionWriter& out, const Budget& budget) {
   RAMFERRY_TRY(sink_->begin(out, SectionPart::part));
+  bytes_per_second_ = budget.bytes_per_second;
   std::uint64_t spent = 0;
   do {
     const std::uint64_t most = std::clamp<std::uint64_t>(budget.bytes - spent, page_bytes(), kBatchBytes);
@@ -146,15 +149,15 @@ Result<std::optional<std::uint64_t>> RamSection::Saver::send_batch(std::uint64_t
 }
 
 Result<> RamSection::Saver::send_pages(std::span<const PageRun> runs) {
-  RAMFERRY_TRY(sink_->pages(runs));
+  RAMFERRY_TRY(encoder_.send(runs, paused_ ? 0 : bytes_per_second_, paused_));
   if (!progress_.first_byte) progress_.first_byte = Clock::Time::clock::now();
-  progress_.pages.normal += pages_in(runs);
   progress_.bytes_sent += pages_in(runs) * page_bytes();
   return {};
 }
 
 Result<> RamSection::Saver::send_zeros(std::span<const PageRun> runs) {
   RAMFERRY_TRY(sink_->zeros(runs));
+  encoder_.forget(runs);
   if (!progress_.first_byte) progress_.first_byte = Clock::Time::clock::now();
   progress_.pages.zero += pages_in(runs);
   progress_.bytes_sent += pages_in(runs) * page_bytes();
@@ -172,6 +175,7 @@ Result<Pending> RamSection::Saver::pending(bool exact) {
     const std::uint64_t before = dirty_.pages();
     RAMFERRY_TRY(tracker_->harvest(dirty_));
     progress_.dirty_pages = dirty_.pages() - std::min(before, dirty_.pages());
+    encoder_.next_round();
   }
   return estimate();
 }
@@ -180,6 +184,8 @@ Result<> RamSection::Saver::finish(SectionWriter& out) {
   RAMFERRY_TRY(sink_->begin(out, SectionPart::end));
   while (!all_opened()) RAMFERRY_TRY(open_chunk());
   RAMFERRY_TRY(tracker_->harvest(dirty_));
+  encoder_.next_round();
+  paused_ = true;
   while (!dirty_.empty()) {
     RAMFERRY_TRY_ASSIGN(const auto cost, send_batch(kBatchBytes));
     if (!cost) RAMFERRY_TRY(sink_->drain(Deadline::never()));
@@ -195,7 +201,7 @@ void RamSection::Saver::report(Progress& into) const {
   into.bytes_sent += progress_.bytes_sent;
   into.dirty_pages += progress_.dirty_pages;
   into.page_bytes = progress_.page_bytes;
-  into.pages.normal += progress_.pages.normal;
+  encoder_.report(into);
   into.pages.zero += progress_.pages.zero;
   into.pages.untouched += progress_.pages.untouched;
   into.pages.deferred += progress_.pages.deferred;

@@ -6,6 +6,8 @@
 // tracker reports. Pages in flight are deferred, so that rounds need no drain.
 #pragma once
 
+#include "page_encoder.hpp"
+
 #include <ramferry/migration/dirty_set.hpp>
 #include <ramferry/migration/dirty_tracker.hpp>
 #include <ramferry/migration/page_planner.hpp>
@@ -21,7 +23,7 @@ namespace ramferry::migration {
 class RamSection::Saver {
  public:
   Saver(const RamLayout& layout, std::unique_ptr<PageSink> sink, std::unique_ptr<DirtyTracker> tracker,
-        std::uint64_t chunk_bytes);
+        const RamOptions& options);
   ~Saver();
   Result<> begin(SectionWriter& out);
   Result<Pending> iterate(SectionWriter& out, const Budget& budget);
@@ -49,6 +51,7 @@ class RamSection::Saver {
 
   const RamLayout& layout_;
   std::unique_ptr<PageSink> sink_;
+  PageEncoder encoder_;
   std::unique_ptr<DirtyTracker> tracker_;
   const std::uint64_t chunk_bytes_;
   std::vector<Chunk> chunks_;
@@ -57,6 +60,8 @@ class RamSection::Saver {
   DirtySet dirty_;
   PagePlanner planner_;
   Progress progress_;
+  std::uint64_t bytes_per_second_ = 0;  ///< of the newest budget
+  bool paused_ = false;
 };
 
 }  // namespace ramferry::migration

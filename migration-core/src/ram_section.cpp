@@ -23,7 +23,7 @@ Result<> RamSection::begin(SectionWriter& out) {
     return fail(errc::wrong_state, "saving RAM without a dirty tracker", "give RamOptions::tracker");
   RAMFERRY_TRY_ASSIGN(auto tracker, options_.tracker());
   auto sink = link_ != nullptr ? make_native_sink(layout_, *link_) : make_inline_sink(layout_);
-  saver_ = std::make_unique<Saver>(layout_, std::move(sink), std::move(tracker), options_.chunk_bytes);
+  saver_ = std::make_unique<Saver>(layout_, std::move(sink), std::move(tracker), options_);
   return saver_->begin(out);
 }
 
@@ -44,7 +44,7 @@ Result<> RamSection::load(SectionReader& in, std::uint32_t version, SectionPart 
     return fail(errc::unsupported, "version " + std::to_string(version) + " of the RAM section",
                 "version 4 is the only one known");
   if (part == SectionPart::start) {
-    loader_ = std::make_unique<Loader>(layout_, link_, options_.blank);
+    loader_ = std::make_unique<Loader>(layout_, link_, options_);
     options_.blank = false;
   }
   return loader_->load(in, part);

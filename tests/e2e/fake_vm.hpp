@@ -45,6 +45,9 @@ class FakeVm final : public migration::GuestControl {
   Result<> pause() override;
   Result<> resume() override;
   bool running() const noexcept override { return running_; }
+  void throttle(std::uint8_t percent) override { throttles_.push_back(percent); }
+  /// All percentages that it was told; after the migration.
+  const std::vector<int>& throttles() const noexcept { return throttles_; }
   int pauses() const noexcept { return pauses_; }
   int resumes() const noexcept { return resumes_; }
 
@@ -59,6 +62,7 @@ class FakeVm final : public migration::GuestControl {
   Report report_;
   std::shared_mutex cpus_;  ///< shared by the writers, exclusive to change running_
   std::atomic<bool> running_ = false, stop_ = false;
+  std::vector<int> throttles_;
   std::atomic<int> pauses_ = 0, resumes_ = 0;
   std::vector<std::thread> writers_;
 };

@@ -58,7 +58,8 @@ MigrationRig::MigrationRig(Options options)
 
 RamOptions MigrationRig::source_ram() {
   return {.tracker = [this] { return options_.make_tracker(source.layout()); },
-          .chunk_bytes = options_.chunk_bytes};
+          .chunk_bytes = options_.chunk_bytes,
+          .coding = options_.coding};
 }
 
 OutgoingSettings MigrationRig::outgoing_settings() const {
@@ -84,7 +85,7 @@ Outcome MigrationRig::migrate(const TransportCatalog& transports, const std::str
   NullLog log;
   SystemClock clock;
   Sections theirs(source, source_ram(), "running", log),
-      ours(destination, {.tracker = {}, .blank = true}, "inmigrate", log);
+      ours(destination, {.tracker = {}, .blank = true, .coding = options_.coding}, "inmigrate", log);
   Hooks hooks;
   OutgoingMigration outgoing(source, theirs.registry, transports, outgoing_settings(), clock, log);
   IncomingMigration incoming(ours.registry, hooks, {.hand_over_timeout = options_.timeout}, clock, log);

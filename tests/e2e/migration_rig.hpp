@@ -57,7 +57,8 @@ class MigrationRig {
     std::function<Result<std::unique_ptr<migration::DirtyTracker>>(const migration::RamLayout&)> make_tracker;
     std::uint64_t chunk_bytes = 1 << 20;
     std::chrono::milliseconds timeout{5000};
-    std::vector<std::size_t> destination_pages;  ///< empty: as the source's
+    std::vector<std::size_t> destination_pages;     ///< empty: as the source's
+    std::function<migration::PageCoding()> coding;  ///< of both ends
   };
   explicit MigrationRig(Options options);
 

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <zlib.h>
 
 #include <cstring>
 
@@ -182,9 +183,10 @@ TEST(RamSection, RefusesPagesOutsideItsBlocksAndUnknownRecords) {
     std::string name, text;
   };
   const std::vector<Case> cases = {
-      {0x2000 | 0x08, "a", "0x2000"}, {~0ull << 12 | 0x08, "a", "'a'"}, {0x0 | 0x08, "z", "'z'"},
-      {0x0 | 0x28, "", "continues"},  {0x0 | 0x40, "", "0x40"},         {0x0 | 0x80, "", "0x80"},
-      {0x0 | 0x200, "", "0x200"},     {0x1000 | 0x0a, "a", "0x100a"},   {0x0 | 0x01, "", "0x1"},
+      {0x2000 | 0x08, "a", "0x2000"},  {~0ull << 12 | 0x08, "a", "'a'"}, {0x0 | 0x08, "z", "'z'"},
+      {0x0 | 0x28, "", "continues"},   {0x0 | 0x40, "a", "encoding 0"},  {0x0 | 0x80, "", "0x80"},
+      {0x0 | 0x200, "", "0x200"},      {0x1000 | 0x0a, "a", "0x100a"},   {0x2000 | 0x40, "a", "0x2000"},
+      {0x2000 | 0x100, "a", "0x2000"}, {0x0 | 0x01, "", "0x1"},
   };
   for (const Case& each : cases) {
     Memory memory({{"a", 2}, {"b", 1}});
@@ -200,6 +202,47 @@ TEST(RamSection, RefusesPagesOutsideItsBlocksAndUnknownRecords) {
     const auto result = load(ram, bytes, SectionPart::part);
     ASSERT_FALSE(result) << each.text;
     EXPECT_NE(result.error().message().find(each.text), std::string::npos) << result.error().message();
+  }
+}
+
+TEST(RamSection, TakesQemusCompressedRecordsInTheOrderInWhichTheyCame) {
+  Memory memory({{"a", 2}});
+  NullLog log;
+  RamSection ram(memory.layout(), {}, log);
+  ASSERT_TRUE(ram.attach(nullptr));
+  ASSERT_TRUE(load(ram, start_part({{"a", 8192}}, 8192), SectionPart::start));
+  // What zlib makes of 4096 times the same byte, at level 1.
+  const auto compressed = [](std::uint8_t value) {
+    const std::vector<Bytef> page(kPage, value);
+    std::vector<std::byte> small(compressBound(kPage));
+    uLongf length = small.size();
+    EXPECT_EQ(compress2(reinterpret_cast<Bytef*>(small.data()), &length, page.data(), page.size(), 1), Z_OK);
+    small.resize(length);
+    return small;
+  };
+  std::vector<std::byte> bytes;
+  WireWriter out(bytes);
+  const auto record = [&](std::uint64_t word, std::uint8_t value) {
+    const auto small = compressed(value);
+    out.u64(word);
+    if ((word & 0x20) == 0) out.text8("a");
+    out.u32(static_cast<std::uint32_t>(small.size())).raw(small);
+  };
+  record(0x0 | 0x100, 7);
+  record(0x0 | 0x120, 8);  // the same page again: the later one counts
+  record(0x1000 | 0x120, 9);
+  out.u64(0x1000 | 0x22).u8(5);  // then it is filled with another byte
+  out.u64(0x10);
+  ASSERT_TRUE(load(ram, bytes, SectionPart::part));
+  EXPECT_EQ(memory.page(0, 0)[4095], std::byte{8});
+  EXPECT_EQ(memory.page(0, 1)[0], std::byte{5});
+
+  for (const std::uint32_t length : {std::uint32_t{20}, std::uint32_t{8193}}) {
+    std::vector<std::byte> broken;
+    WireWriter(broken).u64(0x100).text8("a").u32(length).zeros(length).u64(0x10);
+    const auto loaded = load(ram, broken, SectionPart::part);
+    ASSERT_FALSE(loaded);
+    EXPECT_TRUE(loaded.error().is(errc::protocol_mismatch));
   }
 }
 

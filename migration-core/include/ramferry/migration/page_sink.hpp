@@ -13,6 +13,13 @@
 
 namespace ramferry::migration {
 
+/// Adjacent pages under an encoding of page_codec.hpp; compressed bytes as long as the pages are stored.
+struct EncodedPages {
+  PageRun run;
+  Encoding encoding = kRawEncoding;
+  ConstBytes bytes;
+};
+
 /// What the RAM section writes to. begin() and end() bracket one section part; they may write into the open
 /// section and may block. Migration thread.
 class PageSink {
@@ -22,6 +29,13 @@ class PageSink {
   virtual Result<> pages(std::span<const PageRun> runs) = 0;
   virtual Result<> zeros(std::span<const PageRun> runs) = 0;
   virtual Result<> end(SectionWriter& section, SectionPart part) = 0;
+
+  /// Borrows the bytes for the call.
+  virtual Result<> encoded(std::span<const EncodedPages> pages) = 0;
+  /// Why encoding pages would be in vain here; null if it is not.
+  virtual const char* why_not_encoded() const noexcept { return nullptr; }
+  /// Whether each page is encoded by itself, rather than a stretch of them.
+  virtual bool encodes_page_by_page() const noexcept = 0;
 
   /// The part of `layout` that will be sent from, in order; and the last chance to do what looks like a write
   /// to it before a tracker is armed. See Channel::lend and Channel::prepare.
@@ -53,9 +67,12 @@ class PageSource {
 };
 
 /// One landing per block, in the layout's order; the sources borrow them.
-using Landings = std::span<const std::unique_ptr<MemoryLanding>>;
+class GuestLanding;
+class Decompressors;
+using Landings = std::span<const std::unique_ptr<GuestLanding>>;
 /// Exposes the landings at the start part; pages arrive by themselves, the parts bring the epochs.
 std::unique_ptr<PageSource> make_native_source(Landings landings, SlotLink& link);
-std::unique_ptr<PageSource> make_inline_source(const RamLayout& layout, Landings landings);
+std::unique_ptr<PageSource> make_inline_source(const RamLayout& layout, Landings landings,
+                                               Decompressors& decompressors);
 
 }  // namespace ramferry::migration

@@ -6,6 +6,7 @@
 
 #include <ramferry/log.hpp>
 #include <ramferry/migration/dirty_tracker.hpp>
+#include <ramferry/migration/page_coding.hpp>
 #include <ramferry/migration/page_sink.hpp>
 #include <ramferry/migration/ram_block.hpp>
 #include <ramferry/migration/section.hpp>
@@ -23,6 +24,9 @@ struct RamOptions {
   TrackerFactory tracker;  ///< may be empty in a VM that is only ever a destination
   bool blank = false;      ///< no byte of the memory was written yet: a destination fresh from mmap
   std::uint64_t chunk_bytes = 64ULL << 20;  ///< registered, armed and read one after another in round one
+  /// Asked when a migration begins, and again in each round for what may change while it runs: the size of
+  /// the cache, the level. Empty: pages go as they are.
+  std::function<PageCoding()> coding{};
 };
 
 class RamSection final : public SectionHandler {
