@@ -103,6 +103,11 @@ void add_vm_command(CLI::App& app, Action& action) {
   command->add_option("--tracker", options->tracker, "How dirty pages are found")
       ->check(CLI::IsMember({"automatic", "pagemap-scan", "userfaultfd"}))
       ->capture_default_str();
+  vm::DiskSpec& disk = process.vm.disk;
+  command->add_option("--disk", disk.image, "A raw image: its disk, which 'migrate' with blk takes along");
+  command->add_option("--disk-base", disk.base,
+                      "What the disk was made from, at both ends, for 'migrate' with inc");
+  add_size_option(*command, "--disk-rate", disk.bytes_per_second, "Written to the disk per second, in bytes");
   command->add_flag("--paused", process.paused,
                     "Do not run it; 'cont' does, also after an incoming migration");
   command->add_option("--incoming", process.incoming,

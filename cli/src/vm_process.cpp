@@ -88,6 +88,9 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
   }
 
   // IncomingSteps
+  Result<> invalidate_storage() override {
+    return vm_->disk() == nullptr ? Result<>() : vm_->disk()->reopen();
+  }
   void announce(unsigned round) override { vm_->announce(round); }
   Result<> prepare() override {
     stall_.reach(StallPhase::prepared);
@@ -107,6 +110,7 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
                  log_);
     std::vector<migration::SectionHandler*> all = {&*ram_};
     for (migration::SectionHandler* section : vm_->sections()) all.push_back(section);
+    if (vm_->disk() != nullptr) all.push_back(&disk_.emplace(*vm_->disk(), [this] { return disk_mode(); }));
     all.push_back(&controller_->global_state());
     if (options_.stall_at) {
       stall_.arm(*options_.stall_at);
@@ -118,6 +122,13 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
       registrations_.push_back(std::move(registration));
     }
     return {};
+  }
+
+  vm::DiskSection::Mode disk_mode() {
+    const migration::DiskMode mode = controller_->disk_mode();
+    return {.wanted = mode != migration::DiskMode::none,
+            .incremental = mode == migration::DiskMode::incremental,
+            .detect_zeros = controller_->capabilities().on("zero-blocks")};
   }
 
   Result<std::unique_ptr<migration::DirtyTracker>> make_tracker() {
@@ -243,6 +254,7 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
   std::optional<migration::QmpEvents> events_;
   std::unique_ptr<vm::ReferenceVm> vm_;
   std::optional<migration::RamSection> ram_;
+  std::optional<vm::DiskSection> disk_;
   std::optional<StallingSection> stalling_;
   std::optional<migration::VmController> controller_;
   std::vector<migration::SectionRegistry::Registration> registrations_;

@@ -4,6 +4,7 @@
 
 #include "signals.hpp"
 #include "stall.hpp"
+#include "vm/disk_section.hpp"
 #include "vm/reference_vm.hpp"
 
 #include <ramferry/error.hpp>

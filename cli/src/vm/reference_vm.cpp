@@ -31,6 +31,9 @@ Result<std::unique_ptr<ReferenceVm>> ReferenceVm::make(const VmSpec& spec, Log& 
   }
   std::unique_ptr<ReferenceVm> vm(new ReferenceVm(std::move(memory), spec, log));
   RAMFERRY_TRY(fill_memory(vm->memory_, vm->table_, spec.fill));
+  if (!spec.disk.image.empty()) {
+    RAMFERRY_TRY_ASSIGN(vm->disk_, Disk::open(spec.disk));
+  }
   return vm;
 }
 
@@ -50,6 +53,7 @@ Result<> ReferenceVm::pause() {
   const std::lock_guard lock(mutex_);
   if (!running_.exchange(false)) return {};
   workload_.pause();
+  if (disk_) disk_->pause();
   clock_.stop();
   serial_.write("paused after " + std::to_string(pages_written()) + " page writes");
   return {};
@@ -60,6 +64,7 @@ Result<> ReferenceVm::resume() {
   if (running_.exchange(true)) return {};
   clock_.start();
   serial_.write("running");
+  if (disk_) disk_->resume();
   if (sweeping_) return {};
   if (table_section_.loaded() && !proven_) {
     launch_sweep();

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "vm/devices.hpp"
+#include "vm/disk.hpp"
 #include "vm/fill.hpp"
 #include "vm/guest_memory.hpp"
 #include "vm/page_table.hpp"
@@ -35,6 +36,7 @@ struct VmSpec {
   bool prefault = false;  ///< allocate all memory now, for measurements
   FillSpec fill{};
   WorkloadSpec workload{};
+  DiskSpec disk{};
 };
 
 /// A mistake put into memory on purpose, behind the table's back: the sweep must find it.
@@ -65,6 +67,7 @@ class ReferenceVm final : public migration::GuestControl {
   /// For measurements: as if the guest wrote these pages; see Workload::write.
   Result<> write_pages(std::span<const std::uint64_t> pages) { return workload_.write(pages); }
   const ClockDevice& clock() const noexcept { return clock_; }
+  Disk* disk() noexcept { return disk_.get(); }  ///< null if it has none
   /// What a network card does for a guest that has moved: noted on the serial port, and counted. Any thread.
   void announce(unsigned round);
   unsigned announcements() const noexcept { return announcements_; }
@@ -93,6 +96,7 @@ class ReferenceVm final : public migration::GuestControl {
   ClockDevice clock_;
   SerialDevice serial_;
   Workload workload_;
+  std::unique_ptr<Disk> disk_;
   std::atomic<unsigned> announcements_ = 0;
   std::function<void(const SweepReport&)> when_swept_;
 
