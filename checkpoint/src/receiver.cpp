@@ -197,6 +197,7 @@ Result<> Receiver::Engine::receive_stream(ByteStream& stream) {
   begin(std::move(owned));
   if (bundle != nullptr) multifd_ = std::make_unique<MultifdReceiver>(*bundle, events);
   Result<> kept = keep_stream(in, events);
+  events.let_go();  // of views into `in`
   if (multifd_ && !kept) {
     Error error =
         multifd_->error().value_or(kept.error());  // a channel that fails takes the main stream along

@@ -72,6 +72,11 @@ Result<> StreamSaver::flush() {
   return writer_ ? writer_->wait() : Result<>{};
 }
 
+void StreamSaver::let_go() noexcept {
+  pending_.clear();
+  if (writer_) (void)writer_->wait();
+}
+
 Result<> StreamSaver::fill(std::uint32_t block, std::uint64_t offset, std::uint8_t value) {
   // A page that comes for the first time is zero already, and not among the pending ones.
   const bool news = !seen_.mark(block, offset) || value != 0;

@@ -49,6 +49,8 @@ class StreamSaver : public StreamEvents {
   Result<> unpacked(std::uint32_t block, std::uint64_t offset, ConstBytes bytes) override;
   Result<> flush() override;
   Result<> age() override;
+  /// No view is used any more when this returns; what was not stored is forgotten. For when receiving failed.
+  void let_go() noexcept;
 
   /// Pages that come beside the stream, in any number of threads, each of which has pages of its own. The
   /// offsets were checked; `content` has kPageBytes for each.

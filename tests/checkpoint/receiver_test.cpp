@@ -140,6 +140,15 @@ TEST_F(ReceiverTest, AStreamCutAnywhereLeavesTheEarlierCheckpoint) {
   EXPECT_EQ(std::filesystem::last_write_time(path_), taken);
 }
 
+TEST_F(ReceiverTest, AStreamMayFailWhilePagesAreBeingStored) {
+  StreamBuilder stream;
+  stream.head().start({{"ram", 600 * kPage}}).part();
+  for (std::uint32_t number = 0; number < 600; ++number)
+    stream.filled(number * kPage, page_of(number), number == 0 ? "ram" : "");
+  stream.record(0, StreamBuilder::same | 1);
+  for (int round = 0; round < 20; ++round) expect_refused(stream, errc::protocol_mismatch, "0x21");
+}
+
 TEST_F(ReceiverTest, AStreamMayHaveNoDescription) {
   StreamBuilder stream = begun();
   stream.part(3).zeroed(0, "ram").zeroed(kPage).finish().devices(false);
