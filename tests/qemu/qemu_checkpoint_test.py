@@ -266,6 +266,24 @@ class WhatGoesWrong(QemuCase):
                 self.assertIn("own messages say why", done.stderr)
                 self.assertIn(destination.arrived(), ("gone", "failed"))
 
+    def test_a_destination_that_dies_is_told_and_the_file_goes_to_the_next_one(self):
+        self.save(self.machine(ram_file=self.image(filled=0.9)), "kept")
+        before = digest(self.path("kept"))
+        at = self.socket()
+        destination = self.machine(incoming=at)
+        destination.process.send_signal(signal.SIGSTOP)     # it takes no more than fits its socket
+        sending = subprocess.Popen([ramferry.PROGRAM, "send", self.path("kept"), at], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        with self.assertRaises(subprocess.TimeoutExpired):
+            sending.communicate(timeout=1)
+        destination.process.kill()
+        _, messages = sending.communicate(timeout=60)
+        self.assertEqual(sending.returncode, 1)
+        # On a machine that is busy enough it has not even connected.
+        self.assertRegex(messages, "own messages say why|start the destination first")
+        self.assertEqual(digest(self.path("kept")), before)
+        self.restore("kept")
+
     def test_multifd_without_channels_is_refused_not_half_kept(self):
         """Whether the main connection has said anything before it ends is chance; what follows from it is not."""
         source = Machine(self.program, ram_file=self.image())
