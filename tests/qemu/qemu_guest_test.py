@@ -8,26 +8,14 @@ RAMFERRY_LONG=1: every way in with every way out, several times, and across QEMU
 import os
 import unittest
 
-from qemukit import guest, programs
-from qemukit.traveller import Traveller
+from qemukit import guest
+from qemukit.traveller import TravellerCase
 
 LONG = os.environ.get("RAMFERRY_LONG") == "1"
 WAYS = ["unix", "tcp", "exec"]
 
 
-class GuestSurvives(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        try:
-            cls.program = programs.installed()
-            cls.traveller = Traveller(cls.program)
-        except programs.Missing as missing:
-            raise unittest.SkipTest(str(missing))
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.traveller.end()
-
+class GuestSurvives(TravellerCase):
     def test_each_way_in_and_out(self):
         pairs = [(a, b) for a in WAYS for b in WAYS] if LONG else list(zip(WAYS, WAYS))
         for way_in, way_out in pairs:
@@ -37,10 +25,7 @@ class GuestSurvives(unittest.TestCase):
 
     @unittest.skipUnless(LONG, "RAMFERRY_LONG=1 crosses versions")
     def test_versions(self):
-        try:
-            newer = programs.backports()
-        except programs.Missing as missing:
-            self.skipTest(str(missing))
+        newer = self.newer()
         for program in (newer, newer, self.program, newer, self.program):
             for way in ("unix", "tcp"):
                 with self.subTest(to=program.version, way=way):

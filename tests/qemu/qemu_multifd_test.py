@@ -8,33 +8,13 @@ import os
 import unittest
 
 from qemukit import guest, programs, ramferry
-from qemukit.traveller import Traveller
+from qemukit.traveller import Traveller, TravellerCase
 
 LONG = os.environ.get("RAMFERRY_LONG") == "1"
-MIB = 1 << 20
 UUID = "550e8400-e29b-41d4-a716-446655440000"
 
 
-def newer_or_skip(case):
-    try:
-        return programs.backports()
-    except programs.Missing as missing:
-        case.skipTest(str(missing))
-
-
-class Multifd(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        try:
-            cls.program = programs.installed()
-            cls.traveller = Traveller(cls.program)
-        except programs.Missing as missing:
-            raise unittest.SkipTest(str(missing))
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.traveller.end()
-
+class Multifd(TravellerCase):
     def hop(self, way, channels, compression="none", program=None, return_path=True):
         program = program or self.program
         with self.subTest(way=way, channels=channels, compression=compression, to=program.version):
@@ -51,7 +31,7 @@ class Multifd(unittest.TestCase):
 
     @unittest.skipUnless(LONG, "RAMFERRY_LONG=1 crosses versions")
     def test_2_versions(self):
-        newer = newer_or_skip(self)
+        newer = self.newer()
         for program in (newer, newer, self.program, newer, self.program):
             self.hop("tcp", (4, 4), program=program)
         self.hop("unix", (4, 4), "zstd", newer)
@@ -99,7 +79,10 @@ class NewerSync(unittest.TestCase):
 
     @unittest.skipUnless(LONG, "RAMFERRY_LONG=1 boots the newer QEMU, too")
     def test_the_guest_survives(self):
-        newer = newer_or_skip(self)
+        try:
+            newer = programs.backports()
+        except programs.Missing as missing:
+            self.skipTest(str(missing))
         traveller = Traveller(newer, machine="pc-i440fx-10.0")
         self.addCleanup(traveller.end)
         for channels, compression in (((4, 4), "none"), ((1, 16), "zstd"), ((0, 2), "none"), ((2, 0), "none")):

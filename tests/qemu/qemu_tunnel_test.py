@@ -8,9 +8,9 @@ import os
 import time
 import unittest
 
-from qemukit import guest, programs, ramferry
+from qemukit import guest, ramferry
 from qemukit.relay import Relay
-from qemukit.traveller import Traveller
+from qemukit.traveller import TravellerCase
 
 LONG = os.environ.get("RAMFERRY_LONG") == "1"
 MIB = 1 << 20
@@ -18,19 +18,7 @@ PEER_TIMEOUT = 5        # seconds of silence after which the tunnel gives its fa
 NOTICED = 30            # seconds within which both QEMUs must have seen it, on a machine as busy as you like
 
 
-class Tunnel(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        try:
-            cls.program = programs.installed()
-            cls.traveller = Traveller(cls.program)
-        except programs.Missing as missing:
-            raise unittest.SkipTest(str(missing))
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.traveller.end()
-
+class Tunnel(TravellerCase):
     def hop(self, plain, fabric, channels, program):
         for status, report in self.traveller.tunnel(plain, fabric, channels, program):
             self.assertEqual(status, 0)
@@ -47,10 +35,7 @@ class Tunnel(unittest.TestCase):
 
     @unittest.skipUnless(LONG, "RAMFERRY_LONG=1 crosses versions")
     def test_2_versions(self):
-        try:
-            newer = programs.backports()
-        except programs.Missing as missing:
-            self.skipTest(str(missing))
+        newer = self.newer()
         for program in (newer, newer, self.program):
             with self.subTest(to=program.version):
                 self.hop("unix", "tcp", 0, program)

@@ -3,8 +3,9 @@
 import os
 import shutil
 import tempfile
+import unittest
 
-from . import guest, ramferry
+from . import guest, programs, ramferry
 
 
 class Traveller:
@@ -116,3 +117,26 @@ class Traveller:
         assert last < counts[0] <= last + 2, f"{last} at the source, then {counts}"
         assert counts == list(range(counts[0], counts[0] + len(counts))), counts
         assert guest.errors(text) == 0, text
+
+
+class TravellerCase(unittest.TestCase):
+    """Tests that share one guest, in the installed QEMU at first."""
+
+    @classmethod
+    def setUpClass(cls):
+        try:
+            cls.program = programs.installed()
+            cls.traveller = Traveller(cls.program)
+        except programs.Missing as missing:
+            raise unittest.SkipTest(str(missing))
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.traveller.end()
+
+    def newer(self):
+        """The newer QEMU; without it the test is skipped."""
+        try:
+            return programs.backports()
+        except programs.Missing as missing:
+            return self.skipTest(str(missing))
