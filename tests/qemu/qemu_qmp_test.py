@@ -468,7 +468,7 @@ class Driver(unittest.TestCase):
         destination, _ = self.machine("destination", "-incoming", "tcp:127.0.0.1:0")
         port = destination.ask("query-migrate")["socket-address"][0]["port"]
         # Slow enough that there is progress to be shown, and a window is measured.
-        done = self.ramferry("migrate", "--qmp", source_monitor, "--set", "max-bandwidth=300000", "--set", "xbzrle=on",
+        done = self.ramferry("migrate", "--qmp", source_monitor, "--set", "max-bandwidth=150000", "--set", "xbzrle=on",
                              "--set", "downtime-limit=500", f"tcp:127.0.0.1:{port}")
         for word in ("migrated", "downtime", "rounds", "pages", "zero", "xbzrle", "on the wire"):
             self.assertIn(word, done.stdout)
