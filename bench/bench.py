@@ -178,11 +178,11 @@ def sample(at, info):
 
 
 def measure(options, setup, results, deadline):
-    """True if some contender failed. The warm-up round is complete, whatever the deadline."""
+    """True if some contender failed. The warm-up and the first round after it are complete, whatever the deadline."""
     rounds = Round(chosen(options), setup, results)
     for number in range(options.pairs + 1):
         print("  warming up" if number == 0 else f"  round {number} of {options.pairs}", flush=True)
-        rounds.run(number, deadline if number > 0 else float("inf"))
+        rounds.run(number, deadline if number > 1 else float("inf"))
         if number == 0 and not options.only:
             measure_timelines(options, setup, results)
             if not options.no_parts:

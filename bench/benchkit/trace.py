@@ -67,8 +67,8 @@ class Trace:
             if wait > 0:
                 time.sleep(wait)
             lateness = max(lateness, -wait)
-            if over():
-                break
+            if over() or time.monotonic() > begin + self.seconds:
+                break       # the schedule has an end, however far behind the writes are
             try:
                 getattr(pages, kind)(*arguments)
             except Failed as why:
