@@ -25,7 +25,8 @@ from benchkit.process import Failed                    # noqa: E402
 from benchkit.store import Results                     # noqa: E402
 from benchkit.trace import uniform                     # noqa: E402
 
-PARTS = ["PlainRead|ZeroScan/(zero|dense)/", "Xbzrle", "Frame|Hash", "PlanRound", "(Arm1GiB|Harvest1GiB|FirstWrite)/pagemap_scan/anonymous"]
+PARTS = ["PlainRead|ZeroScan/(zero|dense)/", "Xbzrle", "Compression", "Frame|Hash", "PlanRound",
+         "(Arm1GiB|Harvest1GiB|FirstWrite)/pagemap_scan/anonymous"]
 RIG_PARTS = ["Registration/(touched|fresh)/(65536|2097152|16777216)/"]
 GIVE_UP_AFTER = 2       # failures of one contender in one contest
 
