@@ -6,25 +6,23 @@
 namespace ramferry::migration {
 
 void CompressionJudge::note(bool compressed, std::uint64_t guest_bytes, Nanoseconds took) noexcept {
-  if (guest_bytes < kLeastBytes) return;
+  const bool trial = compressed != compress_;
+  since_trial_ = trial ? 0 : since_trial_ + guest_bytes;
+  if (guest_bytes < kTrialBytes) return;
   // Half of what it was and half of what it is: the content changes along memory, and so does the link.
   const double now =
       static_cast<double>(std::max<std::int64_t>(took.count(), 1)) / static_cast<double>(guest_bytes);
   double& cost = cost_[compressed ? 1 : 0];
   cost = cost > 0 ? (cost + now) / 2 : now;
-  same_way_ = compressed == compress_ ? same_way_ + 1 : 0;
 
-  const bool other_untried = cost_[compress_ ? 0 : 1] <= 0;
-  if (other_untried ? same_way_ >= 2 : same_way_ >= kTryEvery) {
-    compress_ = !compress_;
-    same_way_ = 0;
-  } else if (!other_untried) {
-    const bool better = cost_[1] < cost_[0];
-    if (better != compress_) {
-      compress_ = better;
-      same_way_ = 0;
-    }
-  }
+  const double best = std::min(cost_[0], cost_[1]);
+  if (best <= 0) return;
+  compress_ = cost_[1] < cost_[0];
+  // The worse the other way is, the rarer it is tried: all trials together cost two parts in a hundred.
+  const double worse_by = std::max(cost_[0], cost_[1]) / best - 1;
+  constexpr double kMostWait = 1e15;
+  const double wait = worse_by * static_cast<double>(kTrialBytes) * 50;
+  wait_ = std::max(kTrialEvery, static_cast<std::uint64_t>(std::min(wait, kMostWait)));
 }
 
 }  // namespace ramferry::migration

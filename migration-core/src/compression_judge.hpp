@@ -11,19 +11,21 @@ namespace ramferry::migration {
 
 class CompressionJudge {
  public:
-  static constexpr std::uint64_t kLeastBytes = 256 * 1024;  ///< a batch of less says nothing
-  static constexpr unsigned kTryEvery = 16;                 ///< batches one way before the other way is tried
+  static constexpr std::uint64_t kTrialBytes = 256 * 1024;  ///< what a trial sends; less says nothing
+  static constexpr std::uint64_t kTrialEvery = 16 << 20;    ///< at least so much goes between two trials
 
-  /// Which way the next batch should go.
-  bool compress_next() const noexcept { return compress_; }
-  /// A batch of `guest_bytes` went that way, which took `took`, or would have on a link as slow as the limit.
+  /// The better way, as far as is known; at first pages go as they are.
+  bool compress() const noexcept { return compress_; }
+  /// Whether the next kTrialBytes should go the other way.
+  bool try_other() const noexcept { return since_trial_ >= wait_; }
+  /// So much of the guest went that way, which took `took`, or would have on a link as slow as the limit.
   void note(bool compressed, std::uint64_t guest_bytes, Nanoseconds took) noexcept;
 
  private:
-  /// What a byte costs each way, in ns; 0 = not tried yet. [1] is compressed.
+  /// What a byte costs each way, in ns; 0 = not known. [1] is compressed.
   std::array<double, 2> cost_{};
-  bool compress_ = true;
-  unsigned same_way_ = 0;
+  bool compress_ = false;
+  std::uint64_t since_trial_ = 0, wait_ = 0;  ///< guest bytes
 };
 
 }  // namespace ramferry::migration

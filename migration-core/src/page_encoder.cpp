@@ -67,7 +67,25 @@ void PageEncoder::next_round() {
 Result<> PageEncoder::send(std::span<const PageRun> runs, std::uint64_t bytes_per_second, bool last) {
   if (cache_ && round_ > 1) return send_changes(runs, last);
   if (!workers_) return send_as_they_are(runs);
-  const bool compressed = judge_.compress_next();
+  std::vector<PageRun> trial, rest;
+  split(runs, judge_.try_other() ? CompressionJudge::kTrialBytes / page_bytes_ : 0, trial, rest);
+  if (!trial.empty()) RAMFERRY_TRY(send_timed(trial, !judge_.compress(), bytes_per_second));
+  return rest.empty() ? Result<>() : send_timed(rest, judge_.compress(), bytes_per_second);
+}
+
+/// The first `pages` of `runs`, and what is left.
+void PageEncoder::split(std::span<const PageRun> runs, std::uint64_t pages, std::vector<PageRun>& first,
+                        std::vector<PageRun>& rest) {
+  for (const PageRun& run : runs) {
+    const std::uint64_t part = std::min(run.count, pages);
+    pages -= part;
+    if (part != 0) first.push_back({run.block, run.first, part});
+    if (part != run.count) rest.push_back({run.block, run.first + part, run.count - part});
+  }
+}
+
+Result<> PageEncoder::send_timed(std::span<const PageRun> runs, bool compressed,
+                                 std::uint64_t bytes_per_second) {
   const std::uint64_t guest_bytes = pages_in(runs) * page_bytes_;
   const std::uint64_t bytes_before = compression_.bytes;
   const auto begun = Clock::Time::clock::now();

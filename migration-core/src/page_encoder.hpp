@@ -41,6 +41,9 @@ class PageEncoder {
   void report(Progress& into) const;
 
  private:
+  Result<> send_timed(std::span<const PageRun> runs, bool compressed, std::uint64_t bytes_per_second);
+  static void split(std::span<const PageRun> runs, std::uint64_t pages, std::vector<PageRun>& first,
+                    std::vector<PageRun>& rest);
   Result<> send_as_they_are(std::span<const PageRun> runs);
   Result<> send_changes(std::span<const PageRun> runs, bool last);
   void encode_change(const PageRun& page, bool last);
