@@ -17,7 +17,8 @@ void CompressionJudge::note(bool compressed, std::uint64_t guest_bytes, Nanoseco
 
   const double best = std::min(cost_[0], cost_[1]);
   if (best <= 0) return;
-  compress_ = cost_[1] < cost_[0];
+  // By a margin: what is as good costs processors for nothing.
+  compress_ = cost_[1] < 0.95 * cost_[0];
   // The worse the other way is, the rarer it is tried: all trials together cost two parts in a hundred.
   const double worse_by = std::max(cost_[0], cost_[1]) / best - 1;
   constexpr double kMostWait = 1e15;

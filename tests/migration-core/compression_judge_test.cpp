@@ -46,6 +46,12 @@ TEST(CompressionJudge, TrialsCostTwoPartsInAHundredHoweverBadTheyAre) {
   }
 }
 
+TEST(CompressionJudge, LeavesPagesAsTheyAreWhereItMakesNoDifference) {
+  CompressionJudge judge;
+  const Sent sent = send(judge, 1000, 8, 8);
+  EXPECT_LT(sent.compressed * 30, sent.raw);
+}
+
 TEST(CompressionJudge, FollowsALinkThatBecomesSlow) {
   CompressionJudge judge;
   send(judge, 100, 1, 10);
