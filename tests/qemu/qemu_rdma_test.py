@@ -138,7 +138,7 @@ class QemuOverRdma(RdmaCase):
     def test_a_machine_goes_in_and_out_unchanged(self):
         for pin in PINS:
             with self.subTest(pin_all=pin):
-                mib = 256 if LONG else 32
+                mib = 256 if LONG else 16
                 image = self.image(mib, seed=1 + pin)
                 source = self.source(image, pin=pin, options=DEVICES if LONG or pin else [])
                 report = self.save(source)
@@ -153,6 +153,9 @@ class QemuOverRdma(RdmaCase):
                 destination.end()
                 os.unlink(memory)
 
+
+@unittest.skipUnless(LONG, "RAMFERRY_LONG=1")
+class QemuOverRdmaGoesWrong(RdmaCase):
     def test_a_killed_node_leaves_the_machine_at_its_source(self):
         source = self.source(self.image(seed=7))
         source.ask("migrate-set-parameters", max_bandwidth=2 * MIB)
@@ -168,9 +171,6 @@ class QemuOverRdma(RdmaCase):
         source.ask("cont")
         self.assertEqual(source.state(), "running")
 
-
-@unittest.skipUnless(LONG, "RAMFERRY_LONG=1")
-class QemuOverRdmaGoesWrong(RdmaCase):
     def test_a_destination_with_less_memory_is_noticed_before_a_page_is_sent(self):
         source = self.source(self.image(seed=5))
         self.save(source)
