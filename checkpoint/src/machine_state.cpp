@@ -46,10 +46,10 @@ Result<> StateCollector::add(ConstBytes bytes) {
 
 void StateCollector::look_for_end() {
   const std::vector<std::byte>& all = state_.bytes;
-  constexpr std::array pattern = {kEnd, kDescription};
+  constexpr std::array kPattern = {kEnd, kDescription};
   while (!complete_) {
     const auto found = std::search(all.begin() + static_cast<std::ptrdiff_t>(looked_), all.end(),
-                                   pattern.begin(), pattern.end());
+                                   kPattern.begin(), kPattern.end());
     const auto at = static_cast<std::size_t>(found - all.begin());
     if (at + kDescriptionHead > all.size()) {
       looked_ = std::min(at, all.size() - std::min<std::size_t>(all.size(), 1));

@@ -77,7 +77,7 @@ Result<> Receiver::Engine::receive_native(Channel& channel) {
       log_.warn("the source does not know that its machine is saved: " + sent.error().message());
     return {};
   };
-  const Result<> result = taking();
+  Result<> result = taking();
   part_from_native(in, channel, result);
   return result;
 }

@@ -40,10 +40,10 @@ Failure malformed(const std::string& what) {
 
 /// What a command says, for the error that names it.
 std::string command_name(std::uint16_t id) {
-  constexpr std::array names = {"invalid",         "open return path", "ping",           "postcopy advise",
-                                "postcopy listen", "postcopy run",     "discard",        "packaged",
-                                "enable COLO",     "postcopy resume",  "receive bitmap", "switchover start"};
-  return id < names.size() ? names[id] : "number " + std::to_string(id);
+  constexpr std::array kNames = {"invalid",         "open return path", "ping",           "postcopy advise",
+                                 "postcopy listen", "postcopy run",     "discard",        "packaged",
+                                 "enable COLO",     "postcopy resume",  "receive bitmap", "switchover start"};
+  return id < kNames.size() ? kNames[id] : "number " + std::to_string(id);
 }
 
 }  // namespace

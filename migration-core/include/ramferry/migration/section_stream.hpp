@@ -13,7 +13,7 @@
 
 namespace ramferry::migration {
 
-inline constexpr std::size_t kStreamBuffer = 64 * 1024;
+inline constexpr std::size_t kStreamBuffer = std::size_t{64} * 1024;
 
 class StreamWriter final : public SectionWriter {
  public:
