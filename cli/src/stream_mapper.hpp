@@ -47,14 +47,15 @@ class StreamMapper {
 
   // RAM
   Result<> ram();
-  Result<bool> ram_record(std::size_t& block);  ///< false at the end of the section
+  Result<bool> ram_record();  ///< false at the end of the section's part
   Result<> ram_blocks(std::uint64_t total);
-  Result<std::size_t> ram_block(std::uint64_t word, std::size_t current);
+  Result<std::size_t> ram_block(std::uint64_t word);
 
   ConstBytes stream_;
   std::size_t at_ = 0;
   StreamMap map_;
   std::map<std::uint32_t, std::size_t> by_number_;
+  std::optional<std::size_t> ram_block_;  ///< of the record before; a part goes on where the last one stopped
 };
 
 }  // namespace ramferry::cli

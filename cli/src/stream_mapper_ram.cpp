@@ -19,19 +19,17 @@ enum Flag : std::uint64_t {
   kMultifdFlush = 0x200,
 };
 constexpr std::uint64_t kFlagMask = 0xfff;
-constexpr std::size_t kNoBlock = ~std::size_t{0};
 
 }  // namespace
 
 Result<> StreamMapper::ram() {
-  std::size_t block = kNoBlock;
   for (;;) {
-    RAMFERRY_TRY_ASSIGN(const bool more, ram_record(block));
+    RAMFERRY_TRY_ASSIGN(const bool more, ram_record());
     if (!more) return {};
   }
 }
 
-Result<bool> StreamMapper::ram_record(std::size_t& block) {
+Result<bool> StreamMapper::ram_record() {
   RAMFERRY_TRY_ASSIGN(const std::uint64_t word, field(8));
   const std::uint64_t flags = word & kFlagMask & ~static_cast<std::uint64_t>(kContinue);
   const std::uint64_t offset = word & ~kFlagMask;
@@ -43,7 +41,8 @@ Result<bool> StreamMapper::ram_record(std::size_t& block) {
   }
   if (flags != kZero && flags != kPage && flags != kXbzrle && flags != kCompress)
     return broken("a RAM record of unknown kind " + std::to_string(flags));
-  RAMFERRY_TRY_ASSIGN(block, ram_block(word, block));
+  RAMFERRY_TRY_ASSIGN(const std::size_t block, ram_block(word));
+  ram_block_ = block;
   MappedBlock& into = map_.blocks[block];
   if (offset >= into.bytes) return broken("a page beyond the end of RAM block '" + into.name + "'");
   const std::uint64_t page = offset / map_.page_bytes;
@@ -91,10 +90,10 @@ Result<> StreamMapper::ram_blocks(std::uint64_t total) {
   return {};
 }
 
-Result<std::size_t> StreamMapper::ram_block(std::uint64_t word, std::size_t current) {
+Result<std::size_t> StreamMapper::ram_block(std::uint64_t word) {
   if ((word & kContinue) != 0) {
-    if (current == kNoBlock) return broken("a page of 'the same block', before any");
-    return current;
+    if (!ram_block_) return broken("a page of 'the same block', before any");
+    return *ram_block_;
   }
   RAMFERRY_TRY_ASSIGN(const std::string name, text8());
   const auto same = [&name](const MappedBlock& block) { return block.name == name; };

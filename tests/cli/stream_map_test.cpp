@@ -62,6 +62,18 @@ std::string error_of(const Stream& stream) {
   return map ? "" : map.error().message();
 }
 
+TEST(StreamMap, APartGoesOnInTheBlockOfTheOneBefore) {
+  Stream stream;
+  stream.ram_start();
+  stream.ram_pages();
+  stream.out.u8(2).u32(2).u64(0x3000 | 8 | 0x20).zeros(4096).u64(0x10);
+  stream.footer(2);
+  stream.end();
+  const auto map = map_stream(stream.bytes);
+  ASSERT_TRUE(map.has_value()) << map.error().message();
+  EXPECT_EQ(map->blocks[0].normal, 3U);
+}
+
 TEST(StreamMap, CountsPagesByKind) {
   Stream stream;
   stream.ram_start();
