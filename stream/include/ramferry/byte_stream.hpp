@@ -30,7 +30,7 @@ struct StreamStats {
   std::uint64_t message_bytes_sent = 0, message_bytes_received = 0;  ///< what went through send and receive
   std::uint64_t placed_bytes_sent = 0, placed_bytes_received = 0;    ///< Placement::length, summed
   std::uint64_t zero_bytes_sent = 0, zero_bytes_received = 0;        ///< length of the zero runs
-  std::uint64_t wire_bytes_sent = 0, wire_bytes_received = 0;        ///< all that crossed, headers included
+  std::uint64_t wire_bytes_sent = 0, wire_bytes_received = 0;  ///< with headers; a write under way may lag
   std::uint64_t copied_bytes =
       0;  ///< placed bytes that this end's CPU copied in user space; 0 is the promise
   std::uint64_t system_calls = 0;   ///< on the data path
