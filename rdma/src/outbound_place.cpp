@@ -115,7 +115,7 @@ Result<std::size_t> Outbound::place_some(Lock& lock, const Placement& rest) {
       return 0U;
     }
   }
-  remote_.touch(*window);
+  remote_.touch(*window, rest.offset + bytes.size());
   if (chunk != nullptr) local_.touch(*chunk);
   lane.stage({.local = bytes.data(),
               .length = static_cast<std::uint32_t>(bytes.size()),

@@ -145,7 +145,7 @@ std::vector<Release> RemoteMemory::give_back() {
     if (oldest == nullptr) return releases;
     releases.push_back({id, oldest->offset, oldest->length});
     owed_ -= std::min(owed_, oldest->length);
-    add_range(of->given_back, oldest->offset, oldest->offset + oldest->length);
+    if (oldest->placed_end > oldest->offset) add_range(of->given_back, oldest->offset, oldest->placed_end);
     of->windows.erase(oldest->offset);
   }
   return releases;

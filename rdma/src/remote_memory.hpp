@@ -16,6 +16,7 @@ namespace ramferry::rdma {
 
 struct RemoteWindow : Flight {
   std::uint64_t offset = 0, length = 0, base = 0;
+  std::uint64_t placed_end = 0;  ///< nothing was placed from here on
   std::uint32_t key = 0;
 };
 
@@ -37,7 +38,9 @@ class RemoteMemory {
   /// The peer wants this much back.
   void on_reclaim(std::uint64_t bytes) noexcept { owed_ = std::max(owed_, bytes); }
 
-  /// A window around `offset` was given back: the peer has no room for all, and this is not the first visit.
+  /// A window was given back whose placements had come as far as `offset`: the peer has no room for all, and
+  /// this is not the first visit. What was given back before it was placed to is visited for the first time
+  /// yet.
   bool was_given_back(SlotId slot, std::uint64_t offset) const noexcept;
   /// Windows to give back towards what the peer wants: idle ones, used longest ago first. They are forgotten
   /// here.
@@ -47,7 +50,11 @@ class RemoteMemory {
     kept_slot_ = slot;
     kept_offset_ = offset;
   }
-  void touch(RemoteWindow& window) noexcept { window.last_use = ++uses_; }
+  /// It was placed to, up to `end` of its slot.
+  void touch(RemoteWindow& window, std::uint64_t end) noexcept {
+    window.last_use = ++uses_;
+    window.placed_end = std::max(window.placed_end, end);
+  }
 
  private:
   struct Asked {
