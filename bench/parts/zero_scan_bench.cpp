@@ -64,7 +64,7 @@ void portable_loop(benchmark::State& state) {
   const ConstBytes memory = zeros().bytes();
   for (auto step : state)
     for (std::uint64_t at = 0; at < kBytes; at += kPage)
-      if (!migration::scan_portable(memory.subspan(at, kPage))) std::abort();
+      if (!scan_portable(memory.subspan(at, kPage))) std::abort();
   state.SetBytesProcessed(static_cast<std::int64_t>(state.iterations() * kBytes));
 }
 
