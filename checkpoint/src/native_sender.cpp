@@ -108,11 +108,7 @@ Result<> Sender::Engine::send_native(const CheckpointFile& file, Channel& channe
 
   std::vector<std::byte> bytes;
   WireWriter out(bytes);
-  out.raw(head.configuration);
-  append_ram_mark(out, head, Mark::start);
-  append_block_list(out, head);
-  append_ram_footer(out, head);
-  out.raw(head.beside);
+  append_stream_start(out, head);
   RAMFERRY_TRY(channel.send(bytes));
   RAMFERRY_TRY(expect(in, MessageType::slots_ready));
 

@@ -57,14 +57,18 @@ void append_block_list(WireWriter& out, const CheckpointHead& head) {
   out.u64(ram_word::kEnd);
 }
 
-std::vector<std::byte> stream_without_pages(const CheckpointHead& head) {
-  std::vector<std::byte> bytes;
-  WireWriter out(bytes);
+void append_stream_start(WireWriter& out, const CheckpointHead& head) {
   out.raw(head.configuration);
   append_ram_mark(out, head, Mark::start);
   append_block_list(out, head);
   append_ram_footer(out, head);
   out.raw(head.beside);
+}
+
+std::vector<std::byte> stream_without_pages(const CheckpointHead& head) {
+  std::vector<std::byte> bytes;
+  WireWriter out(bytes);
+  append_stream_start(out, head);
   append_ram_mark(out, head, Mark::end);
   out.u64(ram_word::kEnd);
   append_ram_footer(out, head);

@@ -46,6 +46,8 @@ void append_ram_footer(WireWriter& out, const CheckpointHead& head);
 void append_blocks(WireWriter& out, const CheckpointHead& head);
 /// The same, and the end of the section's first part.
 void append_block_list(WireWriter& out, const CheckpointHead& head);
+/// What comes before the first page: the configuration, the list of RAM blocks, what starts beside them.
+void append_stream_start(WireWriter& out, const CheckpointHead& head);
 
 /// Calls back for every stretch of a block, in order: pages with content (`run` points to them) or zeros (it
 /// is null).
