@@ -1,44 +1,25 @@
 // SPDX-License-Identifier: MIT
 #include "slow_transport.hpp"
 
+#include <ramferry/forwarding_channel.hpp>
+
 #include <thread>
 #include <utility>
 
 namespace ramferry::cli {
 namespace {
 
-class SlowChannel final : public Channel {
+class SlowChannel final : public ForwardingChannel {
  public:
   SlowChannel(std::unique_ptr<Channel> channel, std::chrono::microseconds wasted)
-      : channel_(std::move(channel)), wasted_(wasted) {}
+      : ForwardingChannel(std::move(channel)), wasted_(wasted) {}
 
   Result<> place(std::span<const Placement> batch) override {
     std::this_thread::sleep_for(wasted_);
-    return channel_->place(batch);
+    return ForwardingChannel::place(batch);
   }
-
-  Result<> send(ConstBytes bytes) override { return channel_->send(bytes); }
-  Result<std::size_t> receive(Bytes into, Deadline deadline) override {
-    return channel_->receive(into, deadline);
-  }
-  Result<> finish(Deadline deadline) override { return channel_->finish(deadline); }
-  bool all_or_nothing() const noexcept override { return channel_->all_or_nothing(); }
-  void cancel() noexcept override { channel_->cancel(); }
-  StreamStats stats() const noexcept override { return channel_->stats(); }
-  Facts facts() const override { return channel_->facts(); }
-  std::vector<UniqueFd> take_descriptors() override { return channel_->take_descriptors(); }
-  Result<> expose(SlotId slot, Landing& landing) override { return channel_->expose(slot, landing); }
-  Result<> revoke(Deadline deadline) override { return channel_->revoke(deadline); }
-  Result<> lend(std::span<const Placement> plan) override { return channel_->lend(plan); }
-  Result<> prepare(ConstBytes range) override { return channel_->prepare(range); }
-  Result<> zero(std::span<const ZeroRun> runs) override { return channel_->zero(runs); }
-  Result<Epoch> fence() override { return channel_->fence(); }
-  Result<> settle(Epoch epoch, Deadline deadline) override { return channel_->settle(epoch, deadline); }
-  Epoch settled() const noexcept override { return channel_->settled(); }
-  SessionId session() const noexcept override { return channel_->session(); }
 
  private:
-  std::unique_ptr<Channel> channel_;
   std::chrono::microseconds wasted_;
 };
 

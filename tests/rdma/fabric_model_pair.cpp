@@ -2,6 +2,8 @@
 #include "model_pair.hpp"
 #include "transport_parts.hpp"
 
+#include <ramferry/forwarding_channel.hpp>
+
 #include <future>
 #include <utility>
 
@@ -18,33 +20,14 @@ NullLog& no_log() {
 }
 
 /// A channel that keeps its net alive.
-class Keeping final : public Channel {
+class Keeping final : public ForwardingChannel {
  public:
   Keeping(std::shared_ptr<ModelNet> net, std::unique_ptr<Channel> channel)
-      : net_(std::move(net)), channel_(std::move(channel)) {}
-
-  Result<> send(ConstBytes bytes) override { return channel_->send(bytes); }
-  Result<std::size_t> receive(Bytes into, Deadline deadline) override {
-    return channel_->receive(into, deadline);
-  }
-  Result<> finish(Deadline deadline) override { return channel_->finish(deadline); }
-  void cancel() noexcept override { channel_->cancel(); }
-  StreamStats stats() const noexcept override { return channel_->stats(); }
-  Facts facts() const override { return channel_->facts(); }
-  Result<> expose(SlotId slot, Landing& landing) override { return channel_->expose(slot, landing); }
-  Result<> revoke(Deadline deadline) override { return channel_->revoke(deadline); }
-  Result<> lend(std::span<const Placement> plan) override { return channel_->lend(plan); }
-  Result<> prepare(ConstBytes range) override { return channel_->prepare(range); }
-  Result<> place(std::span<const Placement> batch) override { return channel_->place(batch); }
-  Result<> zero(std::span<const ZeroRun> runs) override { return channel_->zero(runs); }
-  Result<Epoch> fence() override { return channel_->fence(); }
-  Result<> settle(Epoch epoch, Deadline deadline) override { return channel_->settle(epoch, deadline); }
-  Epoch settled() const noexcept override { return channel_->settled(); }
-  SessionId session() const noexcept override { return channel_->session(); }
+      : ForwardingChannel(std::move(channel)), net_(std::move(net)) {}
+  ~Keeping() override { drop(); }  // before its net
 
  private:
   std::shared_ptr<ModelNet> net_;
-  std::unique_ptr<Channel> channel_;
 };
 
 Result<std::unique_ptr<Channel>> channel_of(Result<Link> link) {
