@@ -48,10 +48,13 @@ def parse():
     add("--slow", type=int, default=0, metavar="MICROSECONDS", help="waste this much in ramferry for each batch: "
         "shows that the harness can lose")
     add("--out", help="the results (default build/bench/host.json; with --rig build/bench/rig/rig.json)")
+    add("--again", action="store_true", help="measure once more, into again.json beside those: do the two agree?")
     add("--fresh", action="store_true", help="start over instead of going on")
     add("--list", action="store_true", help="only list the contests")
     options = parser.parse_args()
-    options.out = options.out or ("build/bench/rig/rig.json" if options.rig else "build/bench/host.json")
+    folder = os.environ.get("RAMFERRY_RIG_OUT", "build/bench/rig") if options.rig else "build/bench"
+    first = "rig.json" if options.rig else "host.json"
+    options.out = options.out or os.path.join(folder, "again.json" if options.again else first)
     options.size = (options.ram or (64 if options.rig else 256 if options.quick else 1024)) * MIB
     options.minutes = options.minutes or (4 if options.quick else 40)
     options.pairs = options.pairs or (3 if options.quick else 5)

@@ -15,7 +15,7 @@ import unittest
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, HERE)
-from benchkit import markdown                       # noqa: E402
+from benchkit import markdown, twice                       # noqa: E402
 from benchkit.figures import Figures, Row, Value, ratios, value     # noqa: E402
 
 BUILD = os.environ.get("RAMFERRY_BENCH_BUILD", "build/dev")
@@ -76,6 +76,18 @@ class WhatTheReportSays(unittest.TestCase):
         self.assertEqual(row.verdict, "missed")
         row.value = Value(3, 3, 3, 3)
         self.assertEqual(row.verdict, "met")
+
+    def test_two_runs_agree_or_do_not(self):
+        first = result(1.0, 2.0)
+        for theirs, verdict in ((2.1, "agrees"), (2.5, "differs"), (0.8, "another winner")):
+            pairs = list(twice.pairs(first, result(1.0, theirs)))
+            self.assertEqual({pair.peer for pair in pairs}, {"plain loop", "QEMU", "QEMU multifd"})
+            self.assertEqual({pair.verdict for pair in pairs}, {verdict})
+        near = twice.pairs(result(1.0, 1.04), result(1.0, 0.97))
+        self.assertEqual({pair.verdict for pair in near}, {"agrees"})
+        self.assertIn("0 of 3 ratios agree", markdown.page(first, None, [(first, result(1.0, 3.0))]))
+        other = first | {"identity": first["identity"] | {"bytes": 1}}
+        self.assertEqual((twice.same_kind(first, first), twice.same_kind(first, other)), ("", "bytes: 1073741824 and 1"))
 
     def test_nothing_measured_is_said(self):
         self.assertEqual({row.verdict for row in Figures().rows()}, {"not measured"})

@@ -3,6 +3,7 @@
 import json
 import os
 
+from . import twice
 from .figures import GIB, OURS, Figures, failure, ratios, runs_of, show, spread, value
 
 METHOD = """# Benchmarks
@@ -119,7 +120,24 @@ def parts_text(host, rig):
     return "## Parts of the page path\n\nMedians, by Google Benchmark.\n\n" + table(["", "time", "rate"], rows) if rows else ""
 
 
-def page(host, rig):
+def twice_rows(again):
+    for pair in (pair for first, second in again for pair in twice.pairs(first, second)):
+        yield (pair.title, pair.peer, show(pair.first, "x"), show(pair.second, "x"), f"{pair.apart:.0%}", pair.verdict)
+
+
+def twice_text(again):
+    rows = list(twice_rows(again))
+    if not rows:
+        return ""
+    gated = [row for row in rows if not row[-1].startswith("cold")]
+    agree = sum(row[-1] == "agrees" for row in gated)
+    return (f"## Measured twice\n\nThe same commit, a whole run after the other: {agree} of {len(gated)} ratios agree within "
+            f"{twice.NEAR:.0%} and have the same winner (closer than that to 1, there is none).\n\n" +
+            table(["", "peer", "first", "second", "apart", ""], rows))
+
+
+def page(host, rig, again=()):
+    """The whole page. `again`: pairs of results, the first and the second run of the same commit."""
     figures = Figures(host, rig)
     text = [METHOD]
     for name, data in (("Host", host), ("Rig", rig)):
@@ -130,6 +148,7 @@ def page(host, rig):
     text.append(table(["", "required", "stretch", "got", "spread (runs)", ""], target_rows(figures)))
     text.append("## What we lose, and why\n")
     text.append(losses_text(figures) + "\n")
+    text.append(twice_text(again))
     text.append("## Contests\n")
     text.extend(contest_text(contest) for contest in figures.contests.values())
     text.append(parts_text(host, rig))
@@ -138,6 +157,7 @@ def page(host, rig):
 ```
 ./dev bench                 # the host: 12 minutes; build/bench/host.json
 ./dev bench --rig           # RDMA, in the soft-RoCE guest: 8 minutes; build/bench/rig.json
+./dev bench --again         # once more, with or without --rig: do the two runs agree?
 bench/report.py             # this page, docs/benchmarks.png, and build/bench/report.html
 ```
 """)
