@@ -136,6 +136,7 @@ std::string disk_line(const json& info) {
 
 std::string progress_text(const json& info) {
   const std::string status = info.value("status", "waiting");
+  if (status == "pre-switchover") return status + ": the guest is paused, waiting for 'migrate-continue'";
   if (status != "active" && status != "device") return status;
   const double page = number(info, "/ram/page-size", 4096);
   std::string text = fmt::format("{:3.0f} %  {}/s  {} left  dirty {}/s", fraction_done(info) * 100,

@@ -138,6 +138,8 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
   }
 
   void add_commands() {
+    // Of a transport that this build may lack; what is there already stays.
+    controller_->capabilities().add("rdma-pin-all", false, false);
     migration::add_standard_commands(table_, {.controller = *controller_,
                                               .sections = sections_,
                                               .name = options_.name,
@@ -210,7 +212,7 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
 
   Result<> begin() {
     if (options_.incoming.empty()) return options_.paused ? Result<>() : controller_->cont();
-    controller_->expect_incoming();
+    RAMFERRY_TRY(controller_->expect_incoming());
     if (options_.paused) RAMFERRY_TRY(controller_->stop());
     if (options_.incoming == "defer") return {};
     RAMFERRY_TRY(controller_->migrate_incoming(options_.incoming));

@@ -11,12 +11,20 @@ namespace {
 
 /// A last word to a destination that may not listen takes no longer.
 constexpr auto kLastWord = std::chrono::milliseconds(1000);
+/// How often to look after the link while the switchover waits.
+constexpr auto kLook = std::chrono::milliseconds(50);
+
+Failure cancelled() {
+  return fail(errc::cancelled, "migrating");
+}
 
 }  // namespace
 
 Result<> OutgoingMigration::Engine::switch_over() {
-  if (!board_.advance(State::device)) return fail(errc::cancelled, "migrating");
+  if (!settings_.pause_before_switchover && !board_.advance(State::device)) return cancelled();
   RAMFERRY_TRY(pause_guest());
+  if (settings_.pause_before_switchover) RAMFERRY_TRY(await_leave());
+  board_.begin_round();
   RAMFERRY_TRY(out_->finish_all());
   RAMFERRY_TRY(check_stop());
   RAMFERRY_TRY(peer_ ? hand_over_native() : hand_over_bytes());
@@ -29,6 +37,22 @@ Result<> OutgoingMigration::Engine::switch_over() {
   });
   if (peer_) (void)bytes_of(*link_).finish(Deadline::after(kLastWord));
   return {};
+}
+
+Result<> OutgoingMigration::Engine::await_leave() {
+  may_switch_over_ = false;
+  if (!board_.advance(State::pre_switchover)) return cancelled();
+  publish();
+  while (!may_switch_over_) {
+    stop_.sleep_until(clock_.now() + kLook, may_switch_over_);
+    RAMFERRY_TRY(check_stop());
+  }
+  return board_.advance(State::device) ? Result<>() : cancelled();
+}
+
+void OutgoingMigration::Engine::proceed() noexcept {
+  may_switch_over_ = true;
+  stop_.wake();
 }
 
 Result<> OutgoingMigration::Engine::pause_guest() {
@@ -80,7 +104,7 @@ Result<> OutgoingMigration::Engine::hand_over_bytes() {
   const bool revocable = stream.all_or_nothing();
   // What a socket took may be read, and the guest be run, without our hearing of it.
   if (!revocable) {
-    if (!stop_.commit()) return fail(errc::cancelled, "migrating");
+    if (!stop_.commit()) return cancelled();
     resume_on_failure_ = false;
     board_.update([](Status& status) { status.hand_over = HandOver::committed; });
   }

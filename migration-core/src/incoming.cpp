@@ -93,6 +93,7 @@ Status IncomingMigration::status() const {
 
 void IncomingMigration::Engine::cancel() noexcept {
   if (!may_follow(board_.state(), State::cancelling)) return;
+  log_.debug("migration cancel");
   if (stop_.cancel()) board_.advance(State::cancelling);
 }
 

@@ -33,6 +33,9 @@ void OutgoingMigration::cancel() noexcept {
 void OutgoingMigration::set_limits(const Limits& limits) noexcept {
   engine_->set_limits(limits);
 }
+void OutgoingMigration::proceed() noexcept {
+  engine_->proceed();
+}
 Status OutgoingMigration::status() const {
   return engine_->status();
 }
@@ -85,6 +88,7 @@ Result<> OutgoingMigration::Engine::migrate(const std::string& uri) {
   RAMFERRY_TRY(attach());
   out_.emplace(bytes_of(*link_), sections_);
   RAMFERRY_TRY(out_->begin(settings_.machine));
+  board_.begin_round();
   RAMFERRY_TRY(out_->start_all());
   RAMFERRY_TRY(check_stop());
   publish();  // who sees the state active sees what belongs to it
@@ -142,6 +146,8 @@ Error OutgoingMigration::Engine::true_reason(Error error) const {
 
 Result<> OutgoingMigration::Engine::conclude(Result<> result) {
   if (!result) result = Failure(true_reason(std::move(result).error()));
+  // Told before the guest runs again, unless the thread that cancelled was faster.
+  if (!result && result.error().is(errc::cancelled)) board_.advance(State::cancelling);
   if (!result && resume_on_failure_) give_guest_back();
   if (auto_converge_.percent() != 0) throttle(0);
   publish();
@@ -156,12 +162,7 @@ Result<> OutgoingMigration::Engine::conclude(Result<> result) {
   }
   clean_up();
   if (result) return result;
-  if (result.error().is(errc::cancelled)) {
-    board_.advance(State::cancelling);  // unless the thread that cancelled was faster
-    board_.advance(State::cancelled);
-  } else {
-    board_.advance(State::failed);
-  }
+  board_.advance(result.error().is(errc::cancelled) ? State::cancelled : State::failed);
   return result;
 }
 

@@ -12,6 +12,7 @@
 #include <ramferry/migration/policy.hpp>
 #include <ramferry/migration/savevm.hpp>
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -28,6 +29,7 @@ class OutgoingMigration::Engine {
   Result<> run(std::string uri);
   void cancel() noexcept;
   void set_limits(const Limits& limits) noexcept;
+  void proceed() noexcept;
   Status status() const { return board_.snapshot(); }
 
  private:
@@ -62,6 +64,8 @@ class OutgoingMigration::Engine {
 
   // hand_over.cpp
   Result<> switch_over();
+  /// State::pre_switchover, until proceed().
+  Result<> await_leave();
   Result<> pause_guest();
   Result<> hand_over_native();
   Result<> hand_over_bytes();
@@ -85,6 +89,7 @@ class OutgoingMigration::Engine {
   std::optional<SavevmWriter> out_;
   std::vector<SectionHandler*> attached_;
 
+  std::atomic<bool> may_switch_over_ = false;
   bool resume_on_failure_ = false;
   std::optional<Clock::Time> paused_at_;
 

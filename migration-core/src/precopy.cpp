@@ -75,6 +75,8 @@ Result<Pending> OutgoingMigration::Engine::pending(bool exact) {
     all.bytes += its.bytes;
     all.finishable = all.finishable && its.finishable;
   }
+  log_.debug("migration pending bytes=" + std::to_string(all.bytes) + " exact=" + (exact ? "yes" : "no") +
+             " finishable=" + (all.finishable ? "yes" : "no"));
   return all;
 }
 
@@ -90,10 +92,9 @@ Outlook OutgoingMigration::Engine::outlook(const Pending& left) const {
 
 Result<Pending> OutgoingMigration::Engine::next_round() {
   const Clock::Time begun = clock_.now();
+  board_.begin_round();
   RAMFERRY_TRY_ASSIGN(const Pending found, pending(true));
   harvest_time_ = clock_.now() - begun;
-  log_.debug("migration pending bytes=" + std::to_string(found.bytes) +
-             " finishable=" + (found.finishable ? "yes" : "no"));
   publish_round(found, clock_.now() - harvested_at_);
   harvested_at_ = begun;
   return found;

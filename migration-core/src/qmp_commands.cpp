@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <utility>
 
@@ -42,13 +43,9 @@ class Commands {
     if (arguments.value("resume", false)) return qmp_fail("Cannot resume if there is no paused migration");
     if (const auto missing = missing_descriptor(arguments["uri"]); !missing.empty())
       return qmp_fail("File descriptor named '" + missing + "' has not been found");
-    const bool disks = arguments.value("blk", false) || vm_.controller.capabilities().on("block");
-    const bool from_base =
-        arguments.value("inc", false) || vm_.controller.parameters().all()["block-incremental"].get<bool>();
-    const DiskMode mode = from_base && (disks || arguments.value("inc", false)) ? DiskMode::incremental
-                          : disks                                               ? DiskMode::whole
-                                                                                : DiskMode::none;
-    return qmp_result(vm_.controller.migrate(arguments["uri"], mode));
+    const auto mode = disk_mode(arguments.value("blk", false), arguments.value("inc", false));
+    if (!mode) return qmp_fail(mode.error().doing);
+    return qmp_result(vm_.controller.migrate(arguments["uri"], *mode));
   }
 
   QmpResult migrate_incoming(const json& arguments) const {
@@ -58,6 +55,31 @@ class Commands {
   QmpResult migrate_cancel() const {
     vm_.controller.cancel();
     return json::object();
+  }
+
+  /// `state` is what the caller takes the migration to be in.
+  QmpResult migrate_continue(const json& arguments) const {
+    constexpr std::array<std::string_view, 14> kStates = {"none",
+                                                          "setup",
+                                                          "cancelling",
+                                                          "cancelled",
+                                                          "active",
+                                                          "postcopy-active",
+                                                          "postcopy-paused",
+                                                          "postcopy-recover",
+                                                          "completed",
+                                                          "failed",
+                                                          "colo",
+                                                          "pre-switchover",
+                                                          "device",
+                                                          "wait-unplug"};
+    const std::string state = arguments["state"];
+    if (std::find(kStates.begin(), kStates.end(), state) == kStates.end())
+      return qmp_fail("Parameter 'state' does not accept value '" + state + "'");
+    const Status status = vm_.controller.status();
+    const auto now = qmp_state(status.incoming ? Status{} : status);
+    if (state != now) return qmp_fail("Migration not in expected state: " + std::string(now));
+    return status.state == State::pre_switchover ? qmp_result(vm_.controller.proceed()) : json::object();
   }
 
   QmpResult query_migrate() const {
@@ -144,6 +166,17 @@ class Commands {
   }
 
  private:
+  /// What goes along is said either with the command, or by the capability `block` and its parameter.
+  Result<DiskMode> disk_mode(bool blk, bool inc) const {
+    const bool block = vm_.controller.capabilities().on("block");
+    const bool incremental = vm_.controller.parameters().all()["block-incremental"].get<bool>();
+    if ((blk || inc) && (block || incremental))
+      return fail(errc::invalid_argument,
+                  "Command options are incompatible with current migration capabilities");
+    if (inc || (block && incremental)) return DiskMode::incremental;
+    return blk || block ? DiskMode::whole : DiskMode::none;
+  }
+
   /// The name in fd:NAME if nobody has given it.
   std::string missing_descriptor(const std::string& uri) const {
     const auto endpoint = Endpoint::parse(uri);
@@ -197,6 +230,7 @@ void add_standard_commands(QmpCommandTable& table, const QmpVm& vm) {
        &Commands::migrate);
   with("migrate-incoming", {{"uri", QmpType::string}}, &Commands::migrate_incoming);
   plain("migrate_cancel", &Commands::migrate_cancel);
+  with("migrate-continue", {{"state", QmpType::string}}, &Commands::migrate_continue);
   plain("query-migrate", &Commands::query_migrate);
   table.add({.name = "migrate-set-parameters",
              .run = [commands](const json& given) { return commands->set_parameters(given); },
@@ -234,12 +268,14 @@ void QmpEvents::on_run_state(RunState from, RunState to) noexcept {
   if (to == RunState::running) emit_("RESUME", nullptr);
 }
 
-void QmpEvents::on_state(State /*from*/, State to) noexcept {
-  if (to != State::device && capabilities_.on("events")) emit_("MIGRATION", {{"status", qmp_state(to)}});
+void QmpEvents::on_state(State from, State to) noexcept {
+  // As at QEMU: a switchover is told only where it waited to be let go on.
+  if (to == State::device && from != State::pre_switchover) return;
+  if (capabilities_.on("events")) emit_("MIGRATION", {{"status", to_string(to)}});
 }
 
-void QmpEvents::on_round(const RoundReport& round) noexcept {
-  if (capabilities_.on("events")) emit_("MIGRATION_PASS", {{"pass", round.round}});
+void QmpEvents::on_round_begin(std::uint32_t round) noexcept {
+  if (capabilities_.on("events")) emit_("MIGRATION_PASS", {{"pass", round}});
 }
 
 }  // namespace ramferry::migration

@@ -4,6 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <charconv>
+
 namespace ramferry::migration {
 namespace {
 
@@ -33,7 +35,7 @@ json ram_info(const Status& status) {
           {"normal-bytes", status.pages.normal * status.page_bytes},
           {"dirty-pages-rate", static_cast<std::uint64_t>(status.dirty_pages_per_second)},
           {"mbps", current},
-          {"dirty-sync-count", status.round},
+          {"dirty-sync-count", status.rounds_begun},
           {"dirty-sync-missed-zero-copy", 0},
           {"postcopy-requests", 0},
           {"page-size", status.page_bytes},
@@ -119,9 +121,23 @@ json stream_info(const StreamStats& stream) {
           {"peak-pinned-bytes", stream.peak_pinned_bytes}};
 }
 
-json own_info(const Status& status) {
+/// The transport's facts; and, once there is a link, over how many lanes it goes and how much memory is
+/// pinned.
+void add_link_info(json& info, const Status& status) {
   json facts = json::object();
-  for (const auto& [name, value] : status.facts) facts[name] = value;
+  if (const auto endpoint = Endpoint::parse(status.uri)) facts["scheme"] = endpoint->scheme;
+  std::uint64_t lanes = 1;
+  for (const auto& [name, value] : status.facts) {
+    facts[name] = value;
+    if (name == "lanes") (void)std::from_chars(value.data(), value.data() + value.size(), lanes);
+  }
+  info["transport"] = std::move(facts);
+  if (status.facts.empty()) return;
+  info["lanes"] = lanes;
+  info["pinned-bytes"] = status.stream.pinned_bytes;
+}
+
+json own_info(const Status& status) {
   json rounds = json::array();
   constexpr std::size_t kMostRounds = 32;  // the newest: an answer stays small however long it takes
   const std::size_t skip = status.rounds.size() > kMostRounds ? status.rounds.size() - kMostRounds : 0;
@@ -131,7 +147,6 @@ json own_info(const Status& status) {
                {"role", status.incoming ? "destination" : "source"},
                {"state", to_string(status.state)},
                {"hand-over", to_string(status.hand_over)},
-               {"transport", std::move(facts)},
                {"pages",
                 {{"normal", status.pages.normal},
                  {"zero", status.pages.zero},
@@ -141,8 +156,10 @@ json own_info(const Status& status) {
                {"bytes-per-second", status.bytes_per_second},
                {"cpu-seconds", seconds(status.cpu_time)},
                {"total-seconds", seconds(status.total_time)},
-               {"time-to-first-byte-seconds", seconds(status.time_to_first_byte)},
                {"stream", stream_info(status.stream)}};
+  add_link_info(info, status);
+  if (status.time_to_first_byte.count() != 0)
+    info["time-to-first-byte-seconds"] = seconds(status.time_to_first_byte);
   if (!status.tracker.empty()) info["tracker"] = status.tracker;
   if (status.downtime) info["downtime-seconds"] = seconds(*status.downtime);
   if (status.compression) info["compression-declined-pages"] = status.compression->declined_pages;
@@ -150,24 +167,26 @@ json own_info(const Status& status) {
     info["disk"] = {{"transferred", status.disk->transferred},
                     {"remaining", status.disk->remaining},
                     {"total", status.disk->total}};
+  if (status.cancel_time) info["cancel-seconds"] = seconds(*status.cancel_time);
   if (status.expected_downtime) info["predicted-downtime-seconds"] = seconds(*status.expected_downtime);
   return info;
 }
 
 }  // namespace
 
-std::string_view qmp_state(State state) noexcept {
-  // QEMU shows the switchover only where it was asked to pause before it, which is not supported here.
-  return state == State::device ? "active" : to_string(state);
+std::string_view qmp_state(const Status& status) noexcept {
+  // QEMU shows the switchover only where it waited to be let go on.
+  return to_string(status.state == State::device && !status.waited_before_switchover ? State::active
+                                                                                     : status.state);
 }
 
 json describe_migration(const Status& status) {
   json info = json::object();
   if (status.state == State::none) return info;
   const bool waiting = status.incoming && status.state == State::setup;
-  if (!waiting) info["status"] = qmp_state(status.state);
-  const bool under_way =
-      status.state == State::active || status.state == State::device || status.state == State::cancelling;
+  if (!waiting) info["status"] = qmp_state(status);
+  const bool under_way = status.state == State::active || status.state == State::pre_switchover ||
+                         status.state == State::device || status.state == State::cancelling;
   if (!status.incoming && (under_way || status.state == State::completed)) add_source_info(info, status);
   if (status.state == State::failed && status.error) info["error-desc"] = status.error->message();
   info["x-ramferry"] = own_info(status);

@@ -82,12 +82,12 @@ void add_standard_settings(MigrationParameters& parameters, MigrationCapabilitie
   for (ParameterSpec& spec : standard_parameters()) parameters.add(std::move(spec));
   parameters.add_rule(cache_is_a_power_of_two);
   parameters.add_rule(throttle_has_room);
-  for (const char* honoured : {"xbzrle", "auto-converge", "zero-blocks", "compress", "events", "block"})
+  for (const char* honoured :
+       {"xbzrle", "auto-converge", "zero-blocks", "compress", "events", "block", "pause-before-switchover"})
     capabilities.add(honoured);
-  for (const char* of_qemu :
-       {"postcopy-ram", "x-colo", "release-ram", "return-path", "pause-before-switchover", "multifd",
-        "dirty-bitmaps", "postcopy-blocktime", "late-block-activate", "x-ignore-shared", "validate-uuid",
-        "background-snapshot", "zero-copy-send", "postcopy-preempt"})
+  for (const char* of_qemu : {"postcopy-ram", "x-colo", "release-ram", "return-path", "multifd",
+                              "dirty-bitmaps", "postcopy-blocktime", "late-block-activate", "x-ignore-shared",
+                              "validate-uuid", "background-snapshot", "zero-copy-send", "postcopy-preempt"})
     capabilities.add(of_qemu, false, kFixed);
 }
 

@@ -8,6 +8,7 @@ std::string_view to_string(State state) noexcept {
     case State::none: return "none";
     case State::setup: return "setup";
     case State::active: return "active";
+    case State::pre_switchover: return "pre-switchover";
     case State::device: return "device";
     case State::completed: return "completed";
     case State::failed: return "failed";
@@ -18,12 +19,14 @@ std::string_view to_string(State state) noexcept {
 }
 
 bool may_follow(State from, State to) noexcept {
-  const bool under_way = from == State::setup || from == State::active || from == State::device;
+  const bool under_way =
+      from == State::setup || from == State::active || from == State::pre_switchover || from == State::device;
   switch (to) {
     case State::none: return false;
     case State::setup: return from == State::none;
     case State::active: return from == State::setup;
-    case State::device: return from == State::active;
+    case State::pre_switchover: return from == State::active;
+    case State::device: return from == State::active || from == State::pre_switchover;
     // A cancel may come too late for a file that is being put in its place.
     case State::completed: return from == State::device || from == State::cancelling;
     case State::failed: return under_way;

@@ -35,12 +35,16 @@ void StatusBoard::start(std::string uri) {
 }
 
 bool StatusBoard::advance(State to) {
+  const std::lock_guard telling(telling_);
   State from;
   {
     const std::lock_guard lock(mutex_);
     from = status_.state;
     if (!may_follow(from, to)) return false;
     if (to == State::active) status_.setup_time = clock_.now() - started_;
+    if (to == State::pre_switchover) status_.waited_before_switchover = true;
+    if (to == State::cancelling) cancelled_ = clock_.now();
+    if (to == State::cancelled) status_.cancel_time = clock_.now() - cancelled_;
     if (is_final(to)) {
       status_.total_time = clock_.now() - started_;
       status_.cpu_time = cpu_time();
@@ -71,6 +75,12 @@ void StatusBoard::failed(const Error& error) {
 void StatusBoard::cleaned_up() {
   log_.debug("migration cleanup");
   for (Observer* each : observers_) each->on_cleanup();
+}
+
+void StatusBoard::begin_round() {
+  std::uint32_t round = 0;
+  update([&](Status& status) { round = ++status.rounds_begun; });
+  for (Observer* each : observers_) each->on_round_begin(round);
 }
 
 void StatusBoard::add_round(const RoundReport& round) {

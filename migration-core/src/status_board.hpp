@@ -20,7 +20,8 @@ class StatusBoard {
   /// The clocks start.
   void start(std::string uri);
 
-  /// The one way to change the state: false if `to` may not follow what it is now. Any thread.
+  /// The one way to change the state: false if `to` may not follow what it is now. Any thread; observers
+  /// hear of the changes in their order.
   bool advance(State to);
   State state() const;
 
@@ -33,6 +34,7 @@ class StatusBoard {
   void connected(const Facts& facts);
   void failed(const Error& error);
   void cleaned_up();
+  void begin_round();
   void add_round(const RoundReport& round);
   Status snapshot() const;
   Clock::Time started() const noexcept { return started_; }
@@ -43,9 +45,10 @@ class StatusBoard {
   Clock& clock_;
   Log& log_;
   std::vector<Observer*> observers_;
+  std::mutex telling_;  ///< held from a change of state until it is told; before mutex_
   mutable std::mutex mutex_;
   Status status_;
-  Clock::Time started_{};
+  Clock::Time started_{}, cancelled_{};
   Nanoseconds cpu_at_start_{};
 };
 

@@ -33,6 +33,17 @@ bool StopSwitch::sleep_until(Clock::Time when) {
   return !changed_.wait_until(lock, when, [this] { return fate_ == Fate::cancelled; });
 }
 
+bool StopSwitch::sleep_until(Clock::Time when, const std::atomic<bool>& enough) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, when, [&] { return fate_ == Fate::cancelled || enough; });
+  return fate_ != Fate::cancelled;
+}
+
+void StopSwitch::wake() {
+  const std::lock_guard lock(mutex_);
+  changed_.notify_all();
+}
+
 void StopSwitch::on_cancel(std::function<void()> unblock) {
   const std::lock_guard lock(mutex_);
   unblock_ = std::move(unblock);

@@ -5,6 +5,7 @@
 
 #include <ramferry/clock.hpp>
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
@@ -23,6 +24,9 @@ class StopSwitch {
 
   /// Sleeps until `when`, at most; false as soon as cancelled.
   bool sleep_until(Clock::Time when);
+  /// The same, and no longer than until `enough` is true; who sets it calls wake().
+  bool sleep_until(Clock::Time when, const std::atomic<bool>& enough);
+  void wake();
 
   /// What cancel() does to unblock the migration thread; empty while there is nothing to unblock. Called at
   /// once if cancel() came before. When this returned the action before is not running any more.

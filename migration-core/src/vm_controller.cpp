@@ -40,7 +40,7 @@ std::optional<RunState> parse_run_state(std::string_view name) noexcept {
 }
 
 VmController::Engine::Engine(const VmParts& parts)
-    : global_state([this] { return std::string(to_string(run_state())); }),
+    : global_state([this] { return std::string(to_string(run_state())); }, &parts.log),
       parts_(parts),
       announcer_([this](unsigned round) { parts_.incoming_steps.announce(round); }) {
   add_standard_settings(parameters, capabilities);
@@ -61,6 +61,7 @@ void VmController::Engine::forget(VmObserver& observer) {
 }
 
 void VmController::Engine::on_state(State from, State to) noexcept {
+  if (from == State::none) begun_.set_value();
   tell([&](VmObserver& each) { each.on_state(from, to); });
 }
 void VmController::Engine::on_connected(const Facts& facts) noexcept {
@@ -71,6 +72,9 @@ void VmController::Engine::on_error(const Error& error) noexcept {
 }
 void VmController::Engine::on_cleanup() noexcept {
   tell([](VmObserver& each) { each.on_cleanup(); });
+}
+void VmController::Engine::on_round_begin(std::uint32_t round) noexcept {
+  tell([&](VmObserver& each) { each.on_round_begin(round); });
 }
 void VmController::Engine::on_round(const RoundReport& round) noexcept {
   tell([&](VmObserver& each) { each.on_round(round); });
@@ -246,8 +250,8 @@ DiskMode VmController::disk_mode() const {
 void VmController::announce(const AnnounceSchedule& schedule) {
   engine_->announce(schedule);
 }
-void VmController::expect_incoming() {
-  engine_->expect_incoming();
+Result<> VmController::expect_incoming() {
+  return engine_->expect_incoming();
 }
 Result<> VmController::migrate_incoming(const std::string& uri) {
   return engine_->migrate_incoming(uri);
@@ -257,6 +261,9 @@ std::optional<Endpoint> VmController::incoming_address() const {
 }
 void VmController::cancel() {
   engine_->cancel();
+}
+Result<> VmController::proceed() {
+  return engine_->proceed();
 }
 Status VmController::status() const {
   return engine_->status();

@@ -8,6 +8,8 @@
 #include <ramferry/traits.hpp>
 
 #include <atomic>
+#include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -40,10 +42,11 @@ class VmController::Engine final : public GuestControl, public IncomingHooks, pu
   Result<> migrate(const std::string& uri, DiskMode disks);
   Result<> block(std::string reason);
   void unblock(std::string_view reason);
-  void expect_incoming();
+  Result<> expect_incoming();
   Result<> migrate_incoming(const std::string& uri);
   std::optional<Endpoint> incoming_address() const;
   void cancel();
+  Result<> proceed();
   Status status() const;
   bool migrating() const noexcept { return busy_; }
   PageCoding page_coding() const;
@@ -67,6 +70,7 @@ class VmController::Engine final : public GuestControl, public IncomingHooks, pu
   void on_connected(const Facts& facts) noexcept override;
   void on_error(const Error& error) noexcept override;
   void on_cleanup() noexcept override;
+  void on_round_begin(std::uint32_t round) noexcept override;
   void on_round(const RoundReport& round) noexcept override;
 
   GlobalStateSection global_state;
@@ -79,6 +83,8 @@ class VmController::Engine final : public GuestControl, public IncomingHooks, pu
   Result<> check_may_run(RunState state, bool force) const;
   Result<> check_may_migrate() const;
   Result<> check_blockers() const;
+  /// Encoded pages go over transports only that do not place them directly.
+  Result<> check_coding(const Transport& transport, const std::string& scheme) const;
   /// The address with the options that the transport's switches stand for.
   Result<std::string> complete_uri(const std::string& uri) const;
   Limits limits() const;
@@ -90,6 +96,7 @@ class VmController::Engine final : public GuestControl, public IncomingHooks, pu
     const std::lock_guard lock(observers_mutex_);
     for (VmObserver* observer : observers_) each(*observer);
   }
+  void begin(std::function<void()> run);
   void run_outgoing(const std::string& uri);
   void run_incoming(const std::string& uri);
 
@@ -112,6 +119,7 @@ class VmController::Engine final : public GuestControl, public IncomingHooks, pu
   std::unique_ptr<IncomingMigration> incoming_;
   std::unique_ptr<Listener> listener_;
   std::atomic<bool> busy_ = false;
+  std::promise<void> begun_;  ///< who asks for the status after migrate() or migrate_incoming() finds one
   std::thread thread_;
 };
 

@@ -53,6 +53,17 @@ void VmController::Engine::unblock(std::string_view reason) {
   if (at != blockers_.end()) blockers_.erase(at);
 }
 
+Result<> VmController::Engine::check_coding(const Transport& transport, const std::string& scheme) const {
+  if (dynamic_cast<const PlacesDirectly*>(&transport) == nullptr) return {};
+  for (const char* each : {"xbzrle", "compress"})
+    if (capabilities.on(each))
+      return fail(errc::unsupported,
+                  "Capability '" + std::string(each) + "' cannot be used with '" + scheme +
+                      ":', which writes pages straight into the destination's memory",
+                  "switch it off, or use another transport");
+  return {};
+}
+
 Result<std::string> VmController::Engine::complete_uri(const std::string& uri) const {
   RAMFERRY_TRY_ASSIGN(Endpoint endpoint, Endpoint::parse(uri));
   const auto transport = parts_.transports.find(endpoint.scheme);
@@ -60,6 +71,7 @@ Result<std::string> VmController::Engine::complete_uri(const std::string& uri) c
     return fail(errc::invalid_argument, "Parameter 'uri' expects a valid migration protocol",
                 transport.error().message());
   RAMFERRY_TRY(check_options(endpoint, (*transport)->options()));
+  RAMFERRY_TRY(check_coding(**transport, endpoint.scheme));
   for (const SwitchSpec& each : switches_of(**transport))
     if (capabilities.on(each.capability))
       endpoint.options.try_emplace(std::string(each.option), std::string(each.value));
@@ -70,7 +82,8 @@ OutgoingSettings VmController::Engine::outgoing_settings() const {
   const PageCoding coding = page_coding();
   return {.limits = limits(),
           .features = (coding.xbzrle ? native::feature::kXbzrle : 0) |
-                      (coding.compress ? native::feature::kCompression : 0)};
+                      (coding.compress ? native::feature::kCompression : 0),
+          .pause_before_switchover = capabilities.on("pause-before-switchover")};
 }
 
 Result<> VmController::Engine::migrate(const std::string& uri, DiskMode disks) {
@@ -87,9 +100,16 @@ Result<> VmController::Engine::migrate(const std::string& uri, DiskMode disks) {
     outgoing_->observe(*this);
   }
   disk_mode_ = disks;
-  busy_ = true;
-  thread_ = std::thread([this, to = *complete] { run_outgoing(to); });
+  begin([this, to = *complete] { run_outgoing(to); });
   return {};
+}
+
+void VmController::Engine::begin(std::function<void()> run) {
+  busy_ = true;
+  begun_ = {};
+  auto begun = begun_.get_future();
+  thread_ = std::thread(std::move(run));
+  begun.wait();
 }
 
 void VmController::Engine::run_outgoing(const std::string& uri) {
@@ -107,9 +127,14 @@ void VmController::Engine::run_outgoing(const std::string& uri) {
   busy_ = false;
 }
 
-void VmController::Engine::expect_incoming() {
+Result<> VmController::Engine::expect_incoming() {
   const std::lock_guard guest(guest_);
+  if (run_state() == RunState::inmigrate)
+    return fail(errc::wrong_state, "The incoming migration has already been deferred");
+  if (run_state() != RunState::prelaunch)
+    return fail(errc::wrong_state, "A VM that ran cannot wait for an incoming migration");
   enter(RunState::inmigrate);
+  return {};
 }
 
 Result<> VmController::Engine::migrate_incoming(const std::string& uri) {
@@ -130,8 +155,7 @@ Result<> VmController::Engine::migrate_incoming(const std::string& uri) {
                                                     parts_.log);
     incoming_->observe(*this);
   }
-  busy_ = true;
-  thread_ = std::thread([this, uri] { run_incoming(uri); });
+  begin([this, uri] { run_incoming(uri); });
   return {};
 }
 
@@ -175,6 +199,14 @@ void VmController::Engine::run_incoming(const std::string& uri) {
 void VmController::Engine::cancel() {
   const std::lock_guard lock(mutex_);
   if (busy_ && outgoing_) outgoing_->cancel();
+}
+
+Result<> VmController::Engine::proceed() {
+  const std::lock_guard lock(mutex_);
+  if (!outgoing_ || outgoing_->status().state != State::pre_switchover)
+    return fail(errc::wrong_state, "No migration waits before its switchover");
+  outgoing_->proceed();
+  return {};
 }
 
 void VmController::Engine::shut_down() {

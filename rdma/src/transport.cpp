@@ -15,7 +15,7 @@ namespace {
 constexpr std::array<std::string_view, 1> kSchemes{"rdma"};
 constexpr std::array<SwitchSpec, 1> kSwitches{SwitchSpec{"rdma-pin-all", "pin", "all"}};
 
-class RdmaTransport final : public Transport, public HasSwitches {
+class RdmaTransport final : public Transport, public HasSwitches, public PlacesDirectly {
  public:
   RdmaTransport(Log& log, std::unique_ptr<Fabric> fabric) : log_(log), fabric_(std::move(fabric)) {}
 

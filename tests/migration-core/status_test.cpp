@@ -8,15 +8,29 @@
 namespace ramferry::migration {
 namespace {
 
-constexpr State kAll[] = {State::none,      State::setup,  State::active,     State::device,
-                          State::completed, State::failed, State::cancelling, State::cancelled};
+constexpr State kAll[] = {State::none,           State::setup,      State::active,
+                          State::pre_switchover, State::device,     State::completed,
+                          State::failed,         State::cancelling, State::cancelled};
 
 TEST(State, FollowsTheDiagramAndNothingElse) {
   using enum State;
   const std::set<std::pair<State, State>> diagram = {
-      {none, setup},        {setup, active},      {active, device},        {device, completed},
-      {setup, failed},      {active, failed},     {device, failed},        {setup, cancelling},
-      {active, cancelling}, {device, cancelling}, {cancelling, cancelled}, {cancelling, completed},
+      {none, setup},
+      {setup, active},
+      {active, device},
+      {active, pre_switchover},
+      {pre_switchover, device},
+      {device, completed},
+      {setup, failed},
+      {active, failed},
+      {pre_switchover, failed},
+      {device, failed},
+      {setup, cancelling},
+      {active, cancelling},
+      {pre_switchover, cancelling},
+      {device, cancelling},
+      {cancelling, cancelled},
+      {cancelling, completed},
   };
   for (const State from : kAll) {
     for (const State to : kAll)
@@ -28,8 +42,17 @@ TEST(State, FollowsTheDiagramAndNothingElse) {
 TEST(State, HasQemusNames) {
   std::set<std::string_view> names;
   for (const State state : kAll) names.insert(to_string(state));
-  EXPECT_EQ(names, (std::set<std::string_view>{"none", "setup", "active", "device", "completed", "failed",
-                                               "cancelling", "cancelled"}));
+  EXPECT_EQ(names, (std::set<std::string_view>{"none", "setup", "active", "pre-switchover", "device",
+                                               "completed", "failed", "cancelling", "cancelled"}));
+}
+
+TEST(State, IsInSetupFinishedOrFailed) {
+  using enum State;
+  for (const State state : kAll) {
+    EXPECT_EQ(is_in_setup(state), state == setup) << to_string(state);
+    EXPECT_EQ(is_finished(state), state == completed) << to_string(state);
+    EXPECT_EQ(has_failed(state), state == failed || state == cancelled) << to_string(state);
+  }
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <ramferry/migration/qmp_commands.hpp>
 #include <ramferry/migration/vm_controller.hpp>
+#include <ramferry/traits.hpp>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -41,7 +42,7 @@ class FakeGuest final : public GuestControl {
 };
 
 /// Nobody can be reached by it; a listener waits until it is cancelled.
-class DeadTransport final : public Transport {
+class DeadTransport : public Transport {
  public:
   class Waiting final : public Listener {
    public:
@@ -80,6 +81,14 @@ class DeadTransport final : public Transport {
   static constexpr std::array<std::string_view, 1> kSchemes = {"tcp"};
 };
 
+class DirectDeadTransport final : public DeadTransport, public PlacesDirectly {
+ public:
+  std::span<const std::string_view> schemes() const noexcept override { return kSchemes; }
+
+ private:
+  static constexpr std::array<std::string_view, 1> kSchemes = {"direct"};
+};
+
 class Heard final : public VmObserver {
  public:
   void on_run_state(RunState from, RunState to) noexcept override {
@@ -105,6 +114,7 @@ class VmControllerTest : public testing::Test, public IncomingSteps {
  protected:
   VmControllerTest() {
     transports_.add(std::make_unique<DeadTransport>());
+    transports_.add(std::make_unique<DirectDeadTransport>());
     controller_.emplace(VmParts{guest_, sections_, *this, transports_, clock_, log_});
     controller_->observe(heard_);
   }
@@ -165,7 +175,7 @@ TEST_F(VmControllerTest, FailedConnectLeavesTheGuestRunningAndMayBeTriedAgain) {
 }
 
 TEST_F(VmControllerTest, WaitingGuestNeitherRunsNorLeaves) {
-  controller_->expect_incoming();
+  ASSERT_TRUE(controller_->expect_incoming());
   EXPECT_EQ(controller_->run_state(), RunState::inmigrate);
   ASSERT_TRUE(controller_->cont()) << "as at QEMU: remembered, not done";
   EXPECT_FALSE(guest_.running());
@@ -175,14 +185,47 @@ TEST_F(VmControllerTest, WaitingGuestNeitherRunsNorLeaves) {
 
 TEST_F(VmControllerTest, IncomingIsStartedOnceButRetriedAfterABadAddress) {
   EXPECT_THAT(refusal(controller_->migrate_incoming("tcp::2")), HasSubstr("'-incoming' was not specified"));
-  controller_->expect_incoming();
+  ASSERT_TRUE(controller_->expect_incoming());
+  EXPECT_THAT(refusal(controller_->expect_incoming()), HasSubstr("already been deferred"));
   EXPECT_NE(refusal(controller_->migrate_incoming("tcp::1")), "") << "in use";
   ASSERT_TRUE(controller_->migrate_incoming("tcp::2"));
   EXPECT_EQ(controller_->incoming_address()->port, 2);
   EXPECT_THAT(refusal(controller_->migrate_incoming("tcp::3")), HasSubstr("already been started"));
+  EXPECT_NE(refusal(controller_->expect_incoming()), "") << "nor deferred again";
   controller_->shut_down();
   EXPECT_EQ(controller_->run_state(), RunState::inmigrate);
   EXPECT_EQ(heard_.take().back(), "did not come");
+}
+
+TEST_F(VmControllerTest, GuestThatRanDoesNotWaitForAnotherOne) {
+  ASSERT_TRUE(controller_->cont());
+  EXPECT_THAT(refusal(controller_->expect_incoming()), HasSubstr("ran"));
+  ASSERT_TRUE(controller_->stop());
+  EXPECT_NE(refusal(controller_->expect_incoming()), "");
+}
+
+TEST_F(VmControllerTest, EncodingsAreRefusedWhereTheTransportPlacesDirectly) {
+  for (const char* each : {"xbzrle", "compress"}) {
+    const auto set = [&](bool on) {
+      ASSERT_TRUE(controller_->capabilities().set({{{"capability", each}, {"state", on}}}));
+    };
+    set(true);
+    const std::string why = refusal(controller_->migrate("direct:a:2"));
+    EXPECT_THAT(why, HasSubstr("'" + std::string(each) + "' cannot be used with 'direct:'"));
+    EXPECT_EQ(controller_->status().state, State::failed);
+    EXPECT_TRUE(controller_->migrate("tcp:a:2")) << "elsewhere it can";
+    wait_for_failure();
+    set(false);
+    EXPECT_TRUE(controller_->migrate("direct:a:2"));
+    wait_for_failure();
+  }
+}
+
+TEST_F(VmControllerTest, NothingGoesOnWhereNothingWaits) {
+  EXPECT_FALSE(controller_->proceed());
+  ASSERT_TRUE(controller_->migrate("tcp:a:2"));
+  wait_for_failure();
+  EXPECT_FALSE(controller_->proceed());
 }
 
 TEST_F(VmControllerTest, NewestBlockerIsTheErrorUntilItIsTakenAway) {
@@ -355,16 +398,30 @@ TEST_F(MonitorTest, MigrateSaysWhichDisksGoAlong) {
   EXPECT_EQ(mode_after({{"blk", true}}), DiskMode::whole);
   EXPECT_EQ(mode_after({{"blk", true}, {"inc", true}}), DiskMode::incremental);
   EXPECT_EQ(mode_after({{"inc", true}}), DiskMode::incremental);
+  ask("migrate-set-parameters", {{"block-incremental", true}});
+  EXPECT_EQ(mode_after(json::object()), DiskMode::none);
+  ask("migrate-set-parameters", {{"block-incremental", false}});
   ask("migrate-set-capabilities", {{"capabilities", {{{"capability", "block"}, {"state", true}}}}});
   EXPECT_EQ(mode_after(json::object()), DiskMode::whole);
   ask("migrate-set-parameters", {{"block-incremental", true}});
   EXPECT_EQ(mode_after(json::object()), DiskMode::incremental);
+  for (const char* each : {"blk", "inc"})
+    EXPECT_THAT(ask("migrate", {{"uri", "tcp:a:2"}, {each, true}}).dump(), HasSubstr("incompatible"));
+}
+
+TEST_F(MonitorTest, ContinueNamesTheStateItIsFor) {
+  EXPECT_EQ(ask("migrate-continue", {{"state", "none"}}), json::object())
+      << "as at QEMU: true, and nothing to do";
+  EXPECT_THAT(ask("migrate-continue", {{"state", "pre-switchover"}}).dump(),
+              HasSubstr("not in expected state: none"));
+  EXPECT_THAT(ask("migrate-continue", {{"state", "bogus"}}).dump(),
+              HasSubstr("does not accept value 'bogus'"));
 }
 
 TEST_F(VmControllerTest, NothingBeginsAfterShutDown) {
   controller_->shut_down();
   EXPECT_NE(refusal(controller_->migrate("tcp:a:2")), "");
-  controller_->expect_incoming();
+  ASSERT_TRUE(controller_->expect_incoming());
   EXPECT_NE(refusal(controller_->migrate_incoming("tcp::2")), "");
 }
 
@@ -391,6 +448,9 @@ TEST(DescribeMigration, HasQemusKeysInEachState) {
   status.state = State::setup;
   EXPECT_THAT(keys(status), ElementsAre("status", "x-ramferry"));
   status.state = State::active;
+  EXPECT_THAT(keys(status),
+              ElementsAre("expected-downtime", "ram", "setup-time", "status", "total-time", "x-ramferry"));
+  status.state = State::pre_switchover;
   EXPECT_THAT(keys(status),
               ElementsAre("expected-downtime", "ram", "setup-time", "status", "total-time", "x-ramferry"));
   status.state = State::completed;
@@ -423,6 +483,10 @@ TEST(DescribeMigration, TellsOfWhatIsInUseAsQemuDoes) {
   EXPECT_EQ(info["cpu-throttle-percentage"], 30);
   status.state = State::device;
   EXPECT_EQ(describe_migration(status)["status"], "active");
+  status.waited_before_switchover = true;
+  EXPECT_EQ(describe_migration(status)["status"], "device");
+  status.state = State::pre_switchover;
+  EXPECT_EQ(describe_migration(status)["status"], "pre-switchover");
   status.state = State::completed;
   EXPECT_FALSE(describe_migration(status).contains("disk"));
   EXPECT_TRUE(describe_migration(status).contains("xbzrle-cache"));

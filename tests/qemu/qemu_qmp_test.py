@@ -49,8 +49,8 @@ DECIDED = {
     "x-checkpoint-delay 1": NOT_HERE,
     "block-bitmap-mapping": NOT_HERE,
     **{f"{name} on": NOT_HERE for name in (
-        "postcopy-ram", "x-colo", "release-ram", "return-path", "pause-before-switchover", "multifd", "dirty-bitmaps",
-        "postcopy-blocktime", "late-block-activate", "x-ignore-shared", "validate-uuid", "background-snapshot")},
+        "postcopy-ram", "x-colo", "release-ram", "return-path", "multifd", "dirty-bitmaps", "postcopy-blocktime",
+        "late-block-activate", "x-ignore-shared", "validate-uuid", "background-snapshot")},
     "migrate_set_speed": OLDER,
     "migrate_set_speed negative": OLDER,
     "migrate_set_downtime": OLDER,
@@ -147,6 +147,16 @@ def basics():
     for name in CAPABILITIES:
         yield f"{name} on", capability(name)
         yield f"{name} off", capability(name, False)
+    for how, setting, unset in (("block", capability("block"), capability("block", False)),
+                                ("block-incremental", parameter("block-incremental", True),
+                                 parameter("block-incremental", False))):
+        yield f"{how} set", setting
+        yield f"blk beside {how}", call("migrate", uri="exec:true", blk=True)
+        yield f"inc beside {how}", call("migrate", uri="exec:true", inc=True)
+        yield f"{how} unset", unset
+    for state in ("pre-switchover", "active", "bogus", 5):
+        yield f"continue {state} while nothing is", call("migrate-continue", state=state)
+    yield "continue what", call("migrate-continue")
     yield "getfd without", call("getfd", fdname="x")
     yield "closefd without", call("closefd", fdname="x")
     yield "unknown scheme", call("migrate", uri="bogus:1")
@@ -378,11 +388,83 @@ class Comparison(unittest.TestCase):
 
         told = [self.states_told(vm) for vm in both]
         self.assertEqual(told[1], told[0], "MIGRATION events")
-        for vm in both:
-            passes = [each["data"]["pass"] for each in vm.events if each["event"] == "MIGRATION_PASS"]
-            self.assertGreaterEqual(len(passes), 1)
-            self.assertTrue(all(type(number) is int for number in passes))
-            self.assertIn("STOP", [each["event"] for each in vm.events])
+
+    def test_events_of_states_and_passes(self):
+        """The same events in the same order, and as many passes as dirty-sync-count tells."""
+        for paused in (True, False):
+            told = []
+            for vm in self.pair(["-S"] * paused, ["--fill", "zero"] + ["--paused"] * paused, name=paused):
+                self.prepare(vm, "events")
+                # Slow enough for QEMU to know its bandwidth when all is sent: before that it skips a pass.
+                vm.say(parameter("max-bandwidth", 1_500_000))
+                vm.ask("migrate", uri="exec:cat >/dev/null")
+                count = vm.wait_migration("completed")["ram"]["dirty-sync-count"]
+                told.append(self.events_told(vm, "completed"))
+                self.assertEqual([each for each in told[-1] if type(each) is int], list(range(1, count + 1)))
+            if paused:
+                self.assertEqual(told, [["setup", 1, "active", 2, 3, "completed"]] * 2)
+            else:
+                self.assertEqual([self.first_and_last(each) for each in told],
+                                 [["setup", "first", "active", "STOP", "last", "completed"]] * 2)
+
+    def test_a_pause_before_the_switchover(self):
+        """Let go on, and cancelled; a guest that runs."""
+        for way in ("continue", "cancel"):
+            both = self.pair(name=way)
+            for vm in both:
+                self.prepare(vm, "events", "pause-before-switchover")
+                vm.ask("migrate", uri="exec:cat >/dev/null")
+                vm.wait_migration("pre-switchover")
+            self.play([("waits", call("query-migrate")), ("does not run", call("query-status")),
+                       ("migrate while it waits", call("migrate", uri="exec:true")),
+                       ("capabilities while it waits", capability("xbzrle")),
+                       ("cont while it waits", call("cont")), ("continue active", call("migrate-continue", state="active")),
+                       ("continue device", call("migrate-continue", state="device")),
+                       ("does not run yet", call("query-status"))], *both)
+            self.assertEqual([vm.ask("query-status")["status"] for vm in both], ["finish-migrate"] * 2)
+            if way == "continue":
+                self.play([("continue", call("migrate-continue", state="pre-switchover"))], *both)
+                end, state, wanted = "completed", "postmigrate", ["device", "last", "completed"]
+            else:
+                self.play([("cancel", call("migrate_cancel"))], *both)
+                end, state, wanted = "cancelled", "running", ["cancelling", "RESUME", "cancelled"]
+            for vm in both:
+                vm.wait_migration(end)
+                vm.wait_run_state(state)
+            if way == "cancel":
+                self.play([("cancelled", call("query-migrate"))], *both)
+            for vm in both:
+                told = self.first_and_last(self.events_told(vm, end))
+                at = told.index("pre-switchover")
+                self.assertEqual([each for each in told[:at] if each != "last"], ["setup", "first", "active", "STOP"])
+                # A QEMU that is cancelled here may believe for a moment that it was let go on.
+                after = told[at + 1:]
+                self.assertEqual(after[1:] if vm is both[0] and after[:2] == ["device", "cancelling"] else after, wanted)
+        self.conclude()
+
+    @staticmethod
+    def first_and_last(told):
+        """How many passes a running guest makes necessary is its own affair."""
+        passes = [each for each in told if type(each) is int]
+        return [{passes[-1]: "last", passes[0]: "first"}.get(each, each) for each in told
+                if type(each) is str or each in (passes[0], passes[-1])]
+
+    @staticmethod
+    def prepare(vm, *names):
+        vm.say(call("qmp_capabilities"))
+        vm.say(raw({"execute": "migrate-set-capabilities", "arguments": {"capabilities": [
+            {"capability": name, "state": True} for name in names]}}))
+
+    @staticmethod
+    def events_told(vm, end):
+        """States and run states by name, passes by number, up to the state `end`."""
+        deadline = time.monotonic() + PATIENCE
+        while not any(each.get("data", {}).get("status") == end for each in vm.events):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"nobody told of {end}: {vm.events}")
+            vm.ask("query-status")
+        return [{"MIGRATION": lambda data: data["status"], "MIGRATION_PASS": lambda data: data["pass"]}.get(
+            each["event"], lambda _, name=each["event"]: name)(each.get("data")) for each in vm.events]
 
     @staticmethod
     def states_told(vm):
@@ -395,6 +477,7 @@ class Comparison(unittest.TestCase):
         self.play([("negotiation", call("qmp_capabilities")), ("waits", call("query-status")),
                    ("nothing yet", call("query-migrate")), ("migrate", call("migrate", uri="tcp:127.0.0.1:1")),
                    ("bad address", call("migrate-incoming", uri="bogus:1")), ("still nothing", call("query-migrate")),
+                   ("a second defer", call("migrate-incoming", uri="defer")),
                    ("good address", call("migrate-incoming", uri="tcp:127.0.0.1:0")),
                    ("where", call("query-migrate")),
                    ("a second one", call("migrate-incoming", uri="tcp:127.0.0.1:0")),

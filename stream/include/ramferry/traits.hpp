@@ -7,8 +7,9 @@
 
 namespace ramferry {
 
-/// A channel whose medium writes placements into the peer's memory without the peer's processor. Encoded ones
-/// still arrive, but as messages: who encodes to save bytes gives that up.
+/// A channel whose medium writes placements into the peer's memory without the peer's processor, or a
+/// transport that makes such channels. Encoded placements still arrive, but as messages: who encodes to save
+/// bytes gives that up.
 class PlacesDirectly {
  public:
   virtual ~PlacesDirectly() = default;

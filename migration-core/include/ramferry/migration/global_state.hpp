@@ -4,6 +4,7 @@
 // load.
 #pragma once
 
+#include <ramferry/log.hpp>
 #include <ramferry/migration/section.hpp>
 
 #include <functional>
@@ -15,8 +16,10 @@ namespace ramferry::migration {
 
 class GlobalStateSection final : public SectionHandler {
  public:
-  /// `current` gives the VMM's run state; asked right before the guest is paused.
-  explicit GlobalStateSection(std::function<std::string()> current) : current_(std::move(current)) {}
+  /// `current` gives the VMM's run state; asked right before the guest is paused. `log` is told what goes
+  /// and comes.
+  explicit GlobalStateSection(std::function<std::string()> current, Log* log = nullptr)
+      : current_(std::move(current)), log_(log) {}
 
   /// The section is left out when the guest was running or paused, for machines that never knew it.
   void set_optional(bool optional) noexcept { optional_ = optional; }
@@ -37,6 +40,7 @@ class GlobalStateSection final : public SectionHandler {
 
  private:
   std::function<std::string()> current_;
+  Log* log_;
   bool optional_ = false;
   std::string noted_;
   std::optional<std::string> loaded_;

@@ -32,8 +32,9 @@ struct Limits {
 
 struct OutgoingSettings {
   Limits limits;
-  std::string machine = "ramferry-1";  ///< the name in the stream's configuration section
-  std::uint64_t features = 0;          ///< that the destination must have; see native::feature
+  std::string machine = "ramferry-1";    ///< the name in the stream's configuration section
+  std::uint64_t features = 0;            ///< that the destination must have; see native::feature
+  bool pause_before_switchover = false;  ///< wait for proceed() once the guest is paused
   std::chrono::milliseconds connect_timeout{10'000};
   std::chrono::milliseconds hand_over_timeout{30'000};  ///< waiting for PREPARED, then for RUNNING
 };
@@ -57,6 +58,8 @@ class OutgoingMigration {
   void
   cancel() noexcept;  ///< returns at once; run() returns errc::cancelled unless COMMIT was being sent already
   void set_limits(const Limits& limits) noexcept;
+  /// Ends the wait in State::pre_switchover; nothing in any other state.
+  void proceed() noexcept;
   Status status() const;
 
  private:

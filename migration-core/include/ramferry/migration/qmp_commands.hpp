@@ -25,8 +25,8 @@ struct QmpVm {
 /// Adds one command after another to `table`, which they are kept in; `vm.controller` outlives it.
 void add_standard_commands(QmpCommandTable& table, const QmpVm& vm);
 
-/// A state's name as QEMU tells it.
-std::string_view qmp_state(State state) noexcept;
+/// A migration's state by the name under which QEMU tells it.
+std::string_view qmp_state(const Status& status) noexcept;
 /// query-migrate's answer.
 nlohmann::json describe_migration(const Status& status);
 
@@ -38,7 +38,7 @@ class QmpEvents final : public VmObserver {
   QmpEvents(const MigrationCapabilities& capabilities, Emit emit);
   void on_run_state(RunState from, RunState to) noexcept override;
   void on_state(State from, State to) noexcept override;
-  void on_round(const RoundReport& round) noexcept override;
+  void on_round_begin(std::uint32_t round) noexcept override;
 
  private:
   const MigrationCapabilities& capabilities_;

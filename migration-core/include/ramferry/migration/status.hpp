@@ -16,7 +16,17 @@
 namespace ramferry::migration {
 
 /// QEMU's names and meaning.
-enum class State : std::uint8_t { none, setup, active, device, completed, failed, cancelling, cancelled };
+enum class State : std::uint8_t {
+  none,
+  setup,
+  active,
+  pre_switchover,  ///< the guest is paused, nothing of the switchover is sent: only where that was asked for
+  device,
+  completed,
+  failed,
+  cancelling,
+  cancelled,
+};
 std::string_view to_string(State state) noexcept;
 constexpr bool is_in_setup(State state) noexcept {
   return state == State::setup;
@@ -60,8 +70,9 @@ struct Status {
   std::optional<Error> error;
   SessionId session;
   std::string uri;
-  std::string tracker;  ///< empty at a destination
-  std::uint32_t round = 0;
+  std::string tracker;                                              ///< empty at a destination
+  std::uint32_t round = 0;                                          ///< the last that was finished
+  std::uint32_t rounds_begun = 0;                                   ///< the switchover's counts
   std::uint64_t ram_total = 0, ram_remaining = 0, transferred = 0;  ///< bytes; transferred is on the wire
   PageCounts pages;
   std::uint64_t page_bytes = 4096;
@@ -75,6 +86,8 @@ struct Status {
   Nanoseconds total_time{}, setup_time{}, time_to_first_byte{};
   std::optional<Nanoseconds> downtime;           ///< once known
   std::optional<Nanoseconds> expected_downtime;  ///< while active
+  std::optional<Nanoseconds> cancel_time;        ///< from the cancel to the end, once cancelled
+  bool waited_before_switchover = false;         ///< it was in State::pre_switchover
   Nanoseconds cpu_time{};                        ///< user + system of this process during the migration
   std::vector<RoundReport> rounds;               ///< at most the last 1000
   StreamStats stream;
@@ -92,6 +105,8 @@ class Observer {
   virtual void on_error(const Error& /*error*/) noexcept {}
   /// The sections have given back what they took, and the link is closed.
   virtual void on_cleanup() noexcept {}
+  /// Round `round`, from 1, begins by looking for dirty pages. The switchover is the last, and has no report.
+  virtual void on_round_begin(std::uint32_t /*round*/) noexcept {}
   virtual void on_round(const RoundReport& /*round*/) noexcept {}
 };
 

@@ -114,13 +114,17 @@ class VmController {
   /// errc::wrong_state while one is under way.
   Result<> block(std::string reason);
   void unblock(std::string_view reason);
-  /// The VM waits for a migration; where from is said later, by migrate_incoming().
-  void expect_incoming();
+  /// The VM waits for a migration; where from is said later, by migrate_incoming(). Only before it ran, and
+  /// once.
+  Result<> expect_incoming();
   /// Listens at `uri`. Only after expect_incoming(), and once; again if it could not listen.
   Result<> migrate_incoming(const std::string& uri);
   /// Where an incoming migration is awaited.
   std::optional<Endpoint> incoming_address() const;
   void cancel();
+  /// Lets a switchover go on that waits, as the capability pause-before-switchover asks; errc::wrong_state if
+  /// none does.
+  Result<> proceed();
   Status status() const;
 
   /// Carries the run state; the VMM adds it to its sections.
