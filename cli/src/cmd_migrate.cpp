@@ -11,7 +11,9 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
+#include <thread>
 
 namespace ramferry::cli {
 namespace {
@@ -19,6 +21,9 @@ namespace {
 using nlohmann::json;
 
 constexpr auto kConnectPatience = std::chrono::seconds(5);
+/// How long a cancel is watched, and how often.
+constexpr auto kCancelPatience = std::chrono::seconds(5);
+constexpr auto kCancelLook = std::chrono::milliseconds(5);
 
 struct Options {
   std::string monitor;
@@ -81,12 +86,28 @@ int status(const Options& options) {
   return kDone;
 }
 
+/// Seconds, once the migration is cancelled; nothing if it ended otherwise, or a QEMU does not say.
+std::optional<double> time_to_cancel(QmpClient& vm) {
+  const auto until = Deadline::after(kCancelPatience).when();
+  while (Deadline::Clock::now() < until) {
+    const auto info = vm.execute("query-migrate");
+    if (!info) return std::nullopt;
+    const std::string status = info->value("status", "none");
+    const json::json_pointer took("/x-ramferry/cancel-seconds");
+    if (info->contains(took)) return (*info)[took].get<double>();
+    if (status != "cancelling") return std::nullopt;
+    std::this_thread::sleep_for(kCancelLook);
+  }
+  return std::nullopt;
+}
+
 int cancel(const Options& options) {
   Monitor monitor;
   auto vm = monitor.connect(options.monitor);
   if (!vm) return report_failure(vm.error());
   const auto cancelled = vm->execute("migrate_cancel");
   if (!cancelled) return report_failure(cancelled.error());
+  if (const auto took = time_to_cancel(*vm)) fmt::print("cancelled in {:.0f} ms\n", *took * 1e3);
   return kDone;
 }
 
