@@ -20,6 +20,9 @@ constexpr auto kEndTimeout = std::chrono::seconds(10);
 constexpr auto kHookedEndTimeout = std::chrono::milliseconds(500);
 constexpr auto kFarewell = std::chrono::seconds(2);
 constexpr int kMostNames = 10'000;
+/// Twice: one is stored while the other is filled. A hand-over between threads costs as much as writing a few
+/// hundred KiB, where it wakes a sleeping processor.
+constexpr std::size_t kBufferBytes = 4U << 20;
 
 std::string timestamp() {
   const std::time_t now = std::time(nullptr);
@@ -191,7 +194,7 @@ Result<> Receiver::Engine::receive_stream(ByteStream& stream) {
     plain_.emplace(std::move(file));
   else
     writer_.emplace(std::move(file));
-  StreamInput in(stream);
+  StreamInput in(stream, kBufferBytes);
   auto owned = std::make_unique<StreamEvents>(*this, stream);
   StreamEvents& events = *owned;
   begin(std::move(owned));

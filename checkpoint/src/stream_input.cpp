@@ -8,19 +8,29 @@
 namespace ramferry::checkpoint {
 
 StreamInput::StreamInput(ByteStream& stream, std::size_t buffer)
-    : stream_(stream), buffer_(std::max(buffer, 2 * kMostView)), other_(buffer_.size()) {}
+    : stream_(stream),
+      buffer_bytes_(std::max(buffer, 2 * kMostView)),
+      buffer_(std::make_unique_for_overwrite<std::byte[]>(buffer_bytes_)),
+      other_(std::make_unique_for_overwrite<std::byte[]>(buffer_bytes_)) {}
 
-/// Moves what is left to the other buffer's front and receives behind it; false at the end of the stream.
+/// Receives behind what is there; false at the end of the stream.
 Result<bool> StreamInput::fill() {
+  if (buffer_bytes_ - end_ < kMostView) RAMFERRY_TRY(turn());
+  const Bytes room(buffer_.get() + end_, buffer_bytes_ - end_);
+  RAMFERRY_TRY_ASSIGN(const std::size_t got, stream_.receive(room, deadline_));
+  if (tap_) RAMFERRY_TRY(tap_(room.first(got)));
+  end_ += got;
+  return got != 0;
+}
+
+/// Goes on with the other buffer, with what is left at its front.
+Result<> StreamInput::turn() {
   if (before_refill_) RAMFERRY_TRY(before_refill_());
-  std::memcpy(other_.data(), buffer_.data() + begin_, end_ - begin_);
+  std::memcpy(other_.get(), buffer_.get() + begin_, end_ - begin_);
   buffer_.swap(other_);
   end_ -= begin_;
   begin_ = 0;
-  RAMFERRY_TRY_ASSIGN(const std::size_t got, stream_.receive(Bytes(buffer_).subspan(end_), deadline_));
-  if (tap_) RAMFERRY_TRY(tap_(ConstBytes(buffer_).subspan(end_, got)));
-  end_ += got;
-  return got != 0;
+  return {};
 }
 
 Result<ConstBytes> StreamInput::view(std::size_t count) {
@@ -31,7 +41,7 @@ Result<ConstBytes> StreamInput::view(std::size_t count) {
       return fail(errc::peer_gone,
                   "the stream ended too early, after " + std::to_string(consumed_) + " bytes");
   }
-  const ConstBytes bytes = ConstBytes(buffer_).subspan(begin_, count);
+  const ConstBytes bytes{buffer_.get() + begin_, count};
   begin_ += count;
   consumed_ += count;
   return bytes;
@@ -58,7 +68,7 @@ Result<std::optional<std::uint8_t>> StreamInput::peek() {
 Result<ConstBytes> StreamInput::some() {
   RAMFERRY_TRY_ASSIGN(const auto next, peek());
   if (!next) return ConstBytes{};
-  const ConstBytes bytes = ConstBytes(buffer_).subspan(begin_, end_ - begin_);
+  const ConstBytes bytes{buffer_.get() + begin_, end_ - begin_};
   begin_ = end_;
   consumed_ += bytes.size();
   return bytes;

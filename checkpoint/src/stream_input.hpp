@@ -10,8 +10,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
-#include <vector>
 
 namespace ramferry::checkpoint {
 
@@ -31,7 +31,8 @@ class StreamInput final : public migration::SectionReader {
   /// Whatever is there or comes next; nothing at the end of the stream.
   Result<ConstBytes> some();
 
-  /// Called before a buffer is used again: views that are older than its last call end. May be empty.
+  /// Called when a buffer is full, before the other one is used again: views that are older than its last
+  /// call end. May be empty.
   void before_refill(std::function<Result<>()> call) { before_refill_ = std::move(call); }
   /// Called with everything as it arrives. May be empty.
   void tap(std::function<Result<>(ConstBytes)> call) { tap_ = std::move(call); }
@@ -43,9 +44,11 @@ class StreamInput final : public migration::SectionReader {
 
  private:
   Result<bool> fill();
+  Result<> turn();
 
   ByteStream& stream_;
-  std::vector<std::byte> buffer_, other_;
+  const std::size_t buffer_bytes_;  ///< of each
+  std::unique_ptr<std::byte[]> buffer_, other_;
   std::size_t begin_ = 0, end_ = 0;
   std::uint64_t consumed_ = 0;
   Deadline deadline_ = Deadline::never();

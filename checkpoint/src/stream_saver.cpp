@@ -11,7 +11,7 @@
 namespace ramferry::checkpoint {
 namespace {
 
-constexpr std::size_t kMostPending = 256;
+constexpr std::size_t kMostPending = 4096;  // pages; as a rule the input's buffer is full before
 
 }  // namespace
 
