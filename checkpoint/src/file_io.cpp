@@ -3,10 +3,8 @@
 
 #include <ramferry/unique_fd.hpp>
 
-#define XXH_INLINE_ALL
 #include <fcntl.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include <cerrno>
 
@@ -72,10 +70,6 @@ Result<> sync_folder_of(const std::filesystem::path& path) {
   if (!fd || ::fsync(fd.get()) != 0)
     return fail_errno(errno, "making the name of " + path.string() + " durable");
   return {};
-}
-
-std::uint64_t checksum(ConstBytes bytes) noexcept {
-  return XXH3_64bits(bytes.data(), bytes.size());
 }
 
 }  // namespace ramferry::checkpoint
