@@ -132,7 +132,7 @@ Result<std::size_t> SocketChannel::receive(Bytes into, Deadline deadline) {
   std::unique_lock lock(mutex_);
   std::array<ConstBytes, 2> pieces;
   const auto ended = [&] { return peer_finished_ && inbox_.empty(); };
-  const bool ready = wait_until(changed_, lock, deadline, [&] {
+  const bool ready = wait_until(readable_, lock, deadline, [&] {
     pieces = inbox_.readable(passed_, into.size());
     return cancelled_ || !pieces[0].empty() || ended() || over();
   });
@@ -293,6 +293,34 @@ Result<Epoch> SocketChannel::fence() {
     RAMFERRY_TRY(post(lane, frame_));
   }
   Counters::add(counters_.fences, 1);
+  return epoch;
+}
+
+Result<Epoch> SocketChannel::place_and_tell(const Placement& placement, ConstBytes message) {
+  if (lanes_.size() > 1 || placement.encoding != kRawEncoding ||
+      placement.bytes.size() > FramePacker::kFrameBytes || message.size() > kMaxMessageBytes) {
+    RAMFERRY_TRY(place(std::span(&placement, 1)));
+    RAMFERRY_TRY_ASSIGN(const Epoch epoch, fence());
+    RAMFERRY_TRY(send(message));
+    return epoch;
+  }
+  RAMFERRY_TRY(check_placement(placement));
+  RAMFERRY_TRY_ASSIGN(const std::size_t room, claim_window(message.size()));
+  packers_[0].add(placement);
+  OutFrame& frame = packers_[0].seal();
+  const Epoch epoch = ++fenced_;
+  tail_.clear();
+  encode_fence(epoch, tail_);
+  encode_bytes(room, tail_);
+  tail_.insert(tail_.end(), message.begin(), message.begin() + static_cast<std::ptrdiff_t>(room));
+  frame.append(tail_);
+  const Result<> posted = post(0, frame);
+  packers_[0].clear();
+  RAMFERRY_TRY(posted);
+  Counters::add(counters_.placed_bytes_sent, placement.length);
+  Counters::add(counters_.fences, 1);
+  Counters::add(counters_.message_bytes_sent, room);
+  if (room < message.size()) RAMFERRY_TRY(send(message.subspan(room)));
   return epoch;
 }
 

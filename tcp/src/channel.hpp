@@ -14,6 +14,7 @@
 
 #include <ramferry/channel.hpp>
 #include <ramferry/log.hpp>
+#include <ramferry/traits.hpp>
 #include <ramferry/unique_fd.hpp>
 
 #include <array>
@@ -39,7 +40,7 @@ struct ChannelSetup {
   std::uint64_t preamble_bytes_sent = 0, preamble_bytes_received = 0;
 };
 
-class SocketChannel final : public Channel, private LaneOwner {
+class SocketChannel final : public Channel, public PlacesAndTells, private LaneOwner {
  public:
   /// Message bytes that we buffer for receive(), and grant to the peer in our preamble.
   static constexpr std::uint32_t kWindow = 4u << 20;
@@ -70,6 +71,8 @@ class SocketChannel final : public Channel, private LaneOwner {
   Result<> settle(Epoch epoch, Deadline deadline) override;
   Epoch settled() const noexcept override { return settled_.load(); }
   SessionId session() const noexcept override { return setup_.session; }
+  /// With one lane: one frame after another, but one system call and one wake-up at the other end.
+  Result<Epoch> place_and_tell(const Placement& placement, ConstBytes message) override;
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -128,12 +131,14 @@ class SocketChannel final : public Channel, private LaneOwner {
   // The sending thread's own.
   std::vector<FramePacker> packers_;  ///< by lane
   OutFrame frame_;
+  std::vector<std::byte> tail_;  ///< of place_and_tell
 
   std::atomic<Epoch> fenced_ = 0;   ///< the newest fence that was sent
   std::atomic<Epoch> settled_ = 0;  ///< and that was acknowledged
 
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
+  std::condition_variable readable_;  ///< for receive() alone, so that acknowledgements do not wake it
   Inbox inbox_{kWindow};
   Epoch passed_ = 0;                   ///< the newest fence that all lanes have passed
   std::uint64_t status_consumed_ = 0;  ///< as of the status that was sent last

@@ -39,6 +39,7 @@ void SocketChannel::receive_on(Lane& lane) {
   const std::lock_guard lock(mutex_);
   --readers_;
   changed_.notify_all();
+  readable_.notify_all();
 }
 
 Result<> SocketChannel::begin_landing() {
@@ -65,12 +66,15 @@ Result<std::array<Bytes, 2>> SocketChannel::room_for(std::size_t lane, std::size
 }
 
 void SocketChannel::bytes_arrived(std::size_t bytes) {
-  const std::lock_guard lock(mutex_);
-  inbox_.add(bytes, lanes_[0]->passed);
-  changed_.notify_all();
+  {
+    const std::lock_guard lock(mutex_);
+    inbox_.add(bytes, lanes_[0]->passed);
+  }
+  readable_.notify_all();
 }
 
 Result<> SocketChannel::fence_arrived(std::size_t lane, Epoch epoch) {
+  bool waiting = false;
   {
     const std::lock_guard lock(mutex_);
     Epoch& passed = lanes_[lane]->passed;
@@ -83,19 +87,22 @@ Result<> SocketChannel::fence_arrived(std::size_t lane, Epoch epoch) {
     if ((*slowest)->passed == passed_) return {};
     passed_ = (*slowest)->passed;
     progress_.in_place = passed_;
-    changed_.notify_all();
+    waiting = !inbox_.empty();
   }
+  changed_.notify_all();
+  if (waiting) readable_.notify_all();
   send_status();
   return {};
 }
 
 Result<> SocketChannel::status_arrived(Epoch in_place, std::uint64_t consumed) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (in_place > fenced_ || consumed > claimed_)
     return fail(errc::protocol_mismatch, "the peer acknowledges what was never sent");
   // Several lanes carry these: a late one may be older than what is known.
   if (in_place > settled_) settled_ = in_place;
   peer_consumed_ = std::max(peer_consumed_, consumed);
+  lock.unlock();
   changed_.notify_all();
   return {};
 }
@@ -104,7 +111,7 @@ Result<> SocketChannel::finish_arrived(std::size_t lane) {
   const std::lock_guard lock(mutex_);
   if (lane != 0 || peer_finished_) return fail(errc::protocol_mismatch, "the peer finished its bytes twice");
   peer_finished_ = true;
-  changed_.notify_all();
+  readable_.notify_all();
   return {};
 }
 
@@ -192,6 +199,7 @@ void SocketChannel::end(Error error, Ending ending) {
     draining_ = ending == Ending::by_peer;
     if (!at_once) shut_at_ = Clock::now() + kDrainGrace;
     changed_.notify_all();
+    readable_.notify_all();
   }
   for (const auto& lane : lanes_) lane->queue.close();
   if (ending == Ending::breach) tell_peer(error);

@@ -33,6 +33,9 @@ constexpr std::array<OptionSpec, 7> kOptions = {{
     {"connect-timeout", "1-3600", "seconds to get connected (no limit of its own)"},
 }};
 
+/// The default, 208 KiB, makes sender and receiver wait for each other at every piece. TCP sizes its own.
+constexpr int kUnixBuffer = 512 << 10;
+
 constexpr std::string_view kUnnamed = "unix:";
 
 int set_option(int fd, int level, int option, int value) noexcept {
@@ -128,7 +131,10 @@ Result<> prepare_socket(int fd, const Settings& settings) {
     set_option(fd, SOL_SOCKET, SO_SNDBUF, static_cast<int>(settings.buffer));
     set_option(fd, SOL_SOCKET, SO_RCVBUF, static_cast<int>(settings.buffer));
   }
-  if (is_unix_socket(fd)) return {};
+  if (is_unix_socket(fd)) {
+    if (settings.buffer == 0) set_option(fd, SOL_SOCKET, SO_SNDBUF, kUnixBuffer);
+    return {};
+  }
   if (set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) != 0) return fail_errno(errno, "setting up a socket");
   set_keep_alive(fd, settings.peer_timeout);
   return {};

@@ -7,6 +7,8 @@ namespace ramferry::tunnel {
 namespace {
 
 constexpr std::uint64_t kMostPiece = 256 * 1024;  // a quarter of the default ring, so that both sides overlap
+/// Less is not worth a message: a sender that waits for room has more than this on its way.
+constexpr std::uint64_t kCreditsPerRing = 4;
 constexpr std::chrono::seconds kSettleTimeout{30};
 
 }  // namespace
@@ -28,9 +30,11 @@ Result<> Uplink::lend(std::uint32_t stream, ConstBytes ring) {
 Result<Epoch> Uplink::put(std::uint32_t stream, std::uint64_t offset, ConstBytes bytes) {
   const std::lock_guard lock(sending_);
   const Placement placement{SlotId{stream}, offset, bytes};
+  const auto message = encode({MessageType::data, stream, static_cast<std::uint32_t>(bytes.size())});
+  if (at_once_ != nullptr) return at_once_->place_and_tell(placement, message);
   RAMFERRY_TRY(channel_.place(std::span(&placement, 1)));
   RAMFERRY_TRY_ASSIGN(const Epoch epoch, channel_.fence());
-  RAMFERRY_TRY(channel_.send(encode({MessageType::data, stream, static_cast<std::uint32_t>(bytes.size())})));
+  RAMFERRY_TRY(channel_.send(message));
   return epoch;
 }
 
@@ -66,27 +70,29 @@ Result<> Stream::on_opened() {
   if (opened_)
     return fail(errc::protocol_mismatch, "tunnel stream " + std::to_string(number_) + " was opened twice");
   opened_ = true;
-  changed_.notify_all();
+  sendable_.notify_all();
   return {};
 }
 
 Result<> Stream::on_data(std::uint32_t bytes) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (peer_ended_ || bytes > rings_.in.bytes().size() - (arrived_ - written_))
     return fail(errc::protocol_mismatch,
                 "tunnel stream " + std::to_string(number_) + " got more data than fits");
   arrived_ += bytes;
-  changed_.notify_all();
+  lock.unlock();
+  arriving_.notify_all();
   return {};
 }
 
 Result<> Stream::on_credit(std::uint32_t bytes) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (bytes > sent_ - credited_)
     return fail(errc::protocol_mismatch,
                 "tunnel stream " + std::to_string(number_) + " got more credit than sent");
   credited_ += bytes;
-  changed_.notify_all();
+  lock.unlock();
+  sendable_.notify_all();
   return {};
 }
 
@@ -95,7 +101,7 @@ Result<> Stream::on_end() {
   if (peer_ended_)
     return fail(errc::protocol_mismatch, "tunnel stream " + std::to_string(number_) + " ended twice");
   peer_ended_ = true;
-  changed_.notify_all();
+  arriving_.notify_all();
   return {};
 }
 
@@ -122,7 +128,8 @@ void Stream::abort() noexcept {
   const std::lock_guard lock(mutex_);
   aborted_ = true;
   if (plain_) plain_->cancel();
-  changed_.notify_all();
+  sendable_.notify_all();
+  arriving_.notify_all();
 }
 
 void Stream::reset(const Error& error) noexcept {
@@ -174,7 +181,7 @@ void Stream::serve(std::unique_ptr<ByteStream> plain, const Dial& dial) {
 Result<> Stream::pump_in() {
   {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return opened_ || aborted_; });
+    sendable_.wait(lock, [&] { return opened_ || aborted_; });
     if (aborted_) return {};
   }
   if (!rings_.lent) {
@@ -185,7 +192,7 @@ Result<> Stream::pump_in() {
     rings_.lent = true;
   }
   while (true) {
-    RAMFERRY_TRY_ASSIGN(const Bytes space, wait_for_space());
+    const Bytes space = wait_for_space();
     if (space.empty()) return {};
     RAMFERRY_TRY_ASSIGN(const std::size_t got, plain_->receive(space, Deadline::never()));
     if (got == 0) break;
@@ -207,49 +214,44 @@ Result<> Stream::pump_in() {
 }
 
 /// Room in the outgoing ring; empty when the stream was aborted.
-Result<Bytes> Stream::wait_for_space() {
+Bytes Stream::wait_for_space() {
   const std::uint64_t ring = rings_.out.bytes().size();
-  while (true) {
-    RAMFERRY_TRY(reuse_settled_space());
+  std::uint64_t credited = 0;
+  {
     std::unique_lock lock(mutex_);
-    const auto room = [&] { return ring - (sent_ - credited_); };
-    changed_.wait(lock, [&] { return room() > 0 || aborted_; });
-    if (aborted_) return Bytes{};
-    if (reusable_ + ring > sent_)
-      return rings_.out.piece(sent_, std::min(kMostPiece, reusable_ + ring - sent_));
+    sendable_.wait(lock, [&] { return sent_ - credited_ < ring || aborted_; });
+    if (aborted_) return {};
+    credited = credited_;
   }
+  if (!settle_up_to(credited)) return {};
+  return rings_.out.piece(sent_, std::min(kMostPiece, credited + ring - sent_));
 }
 
 /// Bytes that were credited have landed; their local copy is ours again once the fence behind them has
-/// settled.
-Result<> Stream::reuse_settled_space() {
-  std::uint64_t credited = 0;
-  {
-    const std::lock_guard lock(mutex_);
-    credited = credited_;
-  }
-  while (!in_flight_.empty() && in_flight_.front().end <= credited) {
+/// settled. False when the channel broke.
+bool Stream::settle_up_to(std::uint64_t position) {
+  while (settled_ < position) {
     if (const auto settled = uplink_.settle(in_flight_.front().epoch); !settled) {
       uplink_.broke(settled.error());
-      abort();
-      return {};
+      return false;
     }
-    reusable_ = in_flight_.front().end;
+    settled_ = in_flight_.front().end;
     in_flight_.pop_front();
   }
-  return {};
+  return true;
 }
 
-Result<Bytes> Stream::wait_for_bytes() {
+Bytes Stream::wait_for_bytes() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return arrived_ > written_ || peer_ended_ || aborted_; });
-  if (aborted_ || arrived_ == written_) return Bytes{};
+  arriving_.wait(lock, [&] { return arrived_ > written_ || peer_ended_ || aborted_; });
+  if (aborted_ || arrived_ == written_) return {};
   return rings_.in.piece(written_, std::min(kMostPiece, arrived_ - written_));
 }
 
 Result<> Stream::pump_out() {
+  std::uint64_t credited = 0;
   while (true) {
-    RAMFERRY_TRY_ASSIGN(const Bytes bytes, wait_for_bytes());
+    const Bytes bytes = wait_for_bytes();
     if (bytes.empty()) break;
     RAMFERRY_TRY(plain_->send(bytes));
     uplink_.bytes_out += bytes.size();
@@ -257,7 +259,10 @@ Result<> Stream::pump_out() {
       const std::lock_guard lock(mutex_);
       written_ += bytes.size();
     }
-    const Message credit{MessageType::credit, number_, static_cast<std::uint32_t>(bytes.size())};
+    const std::uint64_t owed = written_ - credited;
+    if (owed < rings_.in.bytes().size() / kCreditsPerRing) continue;
+    credited = written_;
+    const Message credit{MessageType::credit, number_, static_cast<std::uint32_t>(owed)};
     if (const auto sent = uplink_.send(credit); !sent) {
       uplink_.broke(sent.error());
       return {};

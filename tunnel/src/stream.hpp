@@ -7,6 +7,7 @@
 
 #include <ramferry/channel.hpp>
 #include <ramferry/log.hpp>
+#include <ramferry/traits.hpp>
 #include <ramferry/tunnel/tunnel.hpp>
 
 #include <atomic>
@@ -33,7 +34,8 @@ struct Rings {
 /// The session's half of the work: sending, one at a time, and hearing of failures. Thread-safe.
 class Uplink {
  public:
-  Uplink(Channel& channel, Log& log) noexcept : channel_(channel), log_(log) {}
+  Uplink(Channel& channel, Log& log) noexcept
+      : channel_(channel), at_once_(dynamic_cast<PlacesAndTells*>(&channel)), log_(log) {}
   Result<> send(const Message& message);
   Result<> lend(std::uint32_t stream, ConstBytes ring);
   /// Places `bytes` into the peer's ring of `stream` and announces them.
@@ -49,6 +51,7 @@ class Uplink {
 
  private:
   Channel& channel_;
+  PlacesAndTells* const at_once_;  ///< the channel, if it can
   Log& log_;
   std::mutex sending_;
 };
@@ -77,9 +80,9 @@ class Stream {
   void serve(std::unique_ptr<ByteStream> plain, const Dial& dial);
   Result<> pump_in();   ///< plain → channel
   Result<> pump_out();  ///< channel → plain
-  Result<Bytes> wait_for_space();
-  Result<Bytes> wait_for_bytes();
-  Result<> reuse_settled_space();
+  Bytes wait_for_space();
+  Bytes wait_for_bytes();
+  bool settle_up_to(std::uint64_t position);
   /// The plain side failed: tells the other end, once.
   void reset(const Error& error) noexcept;
 
@@ -88,19 +91,21 @@ class Stream {
   Uplink& uplink_;
 
   mutable std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable sendable_;  ///< what pump_in waits for, or its end
+  std::condition_variable arriving_;  ///< and pump_out
   std::unique_ptr<ByteStream> plain_;
   bool opened_ = false;      ///< the peer's ring is exposed
   bool aborted_ = false;     ///< stop pumping
   bool peer_ended_ = false;  ///< no more data will arrive
   bool we_closed_ = false, peer_closed_ = false;
-  std::uint64_t sent_ = 0, credited_ = 0, reusable_ = 0;  ///< positions in the outgoing ring
-  std::uint64_t arrived_ = 0, written_ = 0;               ///< positions in the incoming ring
+  std::uint64_t sent_ = 0, credited_ = 0;    ///< positions in the outgoing ring
+  std::uint64_t arrived_ = 0, written_ = 0;  ///< positions in the incoming ring
   struct InFlight {
     std::uint64_t end;
     Epoch epoch;
   };
   std::deque<InFlight> in_flight_;  ///< of the outgoing ring; pump_in's thread only
+  std::uint64_t settled_ = 0;       ///< how far the fences have; as in_flight_
   std::thread thread_;
 };
 
