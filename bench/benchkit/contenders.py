@@ -103,7 +103,7 @@ def ramferry(setup, job):
         own = info["x-ramferry"]
         return told(info) | used | {
             "own-seconds": own["total-seconds"], "downtime": own["downtime-seconds"],
-            "first-byte": own["time-to-first-byte-seconds"], "stream": own["stream"], "rounds": own["rounds"],
+            "first-byte": own.get("time-to-first-byte-seconds", 0), "stream": own["stream"], "rounds": own["rounds"],
             "tracker": own.get("tracker", ""), "transport": own["transport"],
             "destination-stream": there.run("query-migrate")["x-ramferry"]["stream"]}
 

@@ -32,6 +32,20 @@ std::vector<PageRun> without_gaps(std::span<const PageRun> runs, std::uint64_t m
   return merged;
 }
 
+/// What of the sorted runs from `next` on lies inside `whole`; `next` moves to the first that goes beyond it.
+std::vector<PageRun> parts_within(const PageRun& whole, std::vector<PageRun>::const_iterator& next,
+                                  std::vector<PageRun>::const_iterator last) {
+  std::vector<PageRun> parts;
+  const std::uint64_t end = whole.first + whole.count;
+  for (; next != last && next->first < end; ++next) {
+    const std::uint64_t first = std::max(next->first, whole.first);
+    const std::uint64_t until = std::min(next->first + next->count, end);
+    parts.push_back({whole.block, first, until - first});
+    if (next->first + next->count > end) break;
+  }
+  return parts;
+}
+
 /// What of `whole` is not in `runs`, which are sorted and lie inside it.
 std::vector<PageRun> complement(const PageRun& whole, std::span<const PageRun> runs) {
   std::vector<PageRun> rest;
@@ -84,18 +98,29 @@ Result<> RamSection::Saver::plan_chunks() {
   const std::uint64_t chunk_bytes = std::min(chunk_bytes_, sink_->prepares_at_most());
   std::vector<PageRun> lent;
   for (std::uint32_t block = 0; block < layout_.blocks().size(); ++block) {
-    const std::uint64_t chunk_pages = std::max<std::uint64_t>(1, chunk_bytes / layout_[block].page_bytes);
-    const std::uint64_t pages = layout_[block].pages();
+    const std::uint64_t page_bytes = layout_[block].page_bytes, pages = layout_[block].pages();
+    const std::uint64_t chunk_pages = std::max<std::uint64_t>(1, chunk_bytes / page_bytes);
+    RAMFERRY_TRY_ASSIGN(const auto touched, touched_runs(layout_, {block, 0, pages}));
+    auto next = touched.begin();
     for (std::uint64_t first = 0; first < pages; first += chunk_pages) {
-      Chunk chunk{{block, first, std::min(chunk_pages, pages - first)}, {}};
-      RAMFERRY_TRY_ASSIGN(const auto touched, touched_runs(layout_, chunk.run));
-      chunk.touched = without_gaps(touched, kGapBytes / layout_[block].page_bytes);
-      unopened_pages_ += pages_in(chunk.touched);
-      lent.insert(lent.end(), chunk.touched.begin(), chunk.touched.end());
-      chunks_.push_back(std::move(chunk));
+      const PageRun run{block, first, std::min(chunk_pages, pages - first)};
+      auto inside = without_gaps(parts_within(run, next, touched.end()), kGapBytes / page_bytes);
+      lent.insert(lent.end(), inside.begin(), inside.end());
+      add_chunk(run, std::move(inside));
     }
   }
   return sink_->lend(lent);
+}
+
+/// Untouched chunks that adjoin become one: nothing of them is prepared, and the kernel answers for all of it
+/// at once.
+void RamSection::Saver::add_chunk(const PageRun& run, std::vector<PageRun> touched) {
+  unopened_pages_ += pages_in(touched);
+  Chunk* const last = chunks_.empty() ? nullptr : &chunks_.back();
+  if (touched.empty() && last != nullptr && last->touched.empty() && last->run.block == run.block)
+    last->run.count += run.count;
+  else
+    chunks_.push_back({run, std::move(touched)});
 }
 
 Result<> RamSection::Saver::open_chunk() {

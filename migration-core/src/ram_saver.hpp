@@ -39,6 +39,7 @@ class RamSection::Saver {
   };
 
   Result<> plan_chunks();
+  void add_chunk(const PageRun& run, std::vector<PageRun> touched);
   Result<> open_chunk();
   /// Sends up to `most_bytes` of guest memory; returns what that cost on the wire, or nothing if there is
   /// nothing to send that is not in flight.

@@ -210,6 +210,19 @@ TEST_F(TableSectionTest, DowntimeCarriesOnlyTheLatestChanges) {
   EXPECT_EQ(writer.content.size(), 10 * 21 + 1u);
 }
 
+TEST_F(TableSectionTest, UntouchedPagesCostNothingAndAreUntouchedThere) {
+  destination_.set(0, 7, {.kind = PageKind::stamped, .generation = 3});  // of a machine that was there before
+  source_.fill(0, 60, 200, {.kind = PageKind::zero, .generation = 9});   // one record, across words
+  test::MemoryWriter writer;
+  ASSERT_TRUE(from_.begin(writer));
+  EXPECT_EQ(from_.pending(true)->bytes, 200 * sizeof(std::uint32_t));
+  ASSERT_TRUE(load(writer, SectionPart::start));
+  ASSERT_TRUE(from_.finish(writer));
+  EXPECT_EQ(writer.content.size(), 21 + 1u);
+  ASSERT_TRUE(load(writer, SectionPart::end));
+  expect_equal();
+}
+
 TEST_F(TableSectionTest, RecordsOutsideTheTableAreRefused) {
   for (const auto& [block, first, count] : {std::tuple{2u, 0ull, 1u}, std::tuple{1u, 100ull, 1u},
                                             std::tuple{0u, ~0ull, 2u}, std::tuple{0u, 0ull, ~0u}}) {

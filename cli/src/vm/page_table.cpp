@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "vm/page_table.hpp"
 
+#include <algorithm>
 #include <bit>
 
 namespace ramferry::vm {
@@ -19,11 +20,37 @@ migration::PageRun PageTable::locate(std::uint64_t number) const noexcept {
   return {.block = block, .first = number, .count = 1};
 }
 
-void PageTable::mark_all_changed() noexcept {
+void PageTable::fill(std::uint32_t block, std::uint64_t first, std::uint64_t count,
+                     PageEntry entry) noexcept {
+  Block& table = blocks_[block];
+  const std::uint32_t word = pack(entry);
+  const std::uint64_t end = first + count;
+  for (std::uint64_t page = first; page < end; ++page)
+    table.entries[page].store(word, std::memory_order_relaxed);
+  for (std::uint64_t page = first; page < end;) {
+    const std::uint64_t bit = page % 64, bits = std::min(64 - bit, end - page);
+    table.changed[page / 64].fetch_or(~std::uint64_t{0} >> (64 - bits) << bit, std::memory_order_release);
+    page += bits;
+  }
+}
+
+void PageTable::clear() noexcept {
+  for (Block& block : blocks_)
+    for (auto& entry : block.entries) entry.store(0, std::memory_order_relaxed);
+}
+
+void PageTable::mark_touched() noexcept {
   for (Block& block : blocks_) {
-    for (auto& word : block.changed) word.store(~std::uint64_t{0}, std::memory_order_relaxed);
-    const std::uint64_t rest = block.entries.size() % 64;
-    if (rest != 0) block.changed.back().store((std::uint64_t{1} << rest) - 1, std::memory_order_relaxed);
+    const std::uint64_t pages = block.entries.size();
+    for (std::uint64_t first = 0; first < pages; first += 64) {
+      std::uint64_t marks = 0;
+      for (std::uint64_t page = first; page < std::min(first + 64, pages); ++page) {
+        const bool touched = block.entries[page].load(std::memory_order_relaxed) != 0;
+        marks |= std::uint64_t{touched} << (page - first);
+      }
+      // An entry that is set behind our back is marked by who sets it.
+      if (marks != 0) block.changed[first / 64].fetch_or(marks, std::memory_order_release);
+    }
   }
 }
 

@@ -49,13 +49,19 @@ class PageTable {
     table.changed[page / 64].fetch_or(std::uint64_t{1} << page % 64, std::memory_order_release);
   }
 
+  /// The same entry for `count` pages: for tables of millions.
+  void fill(std::uint32_t block, std::uint64_t first, std::uint64_t count, PageEntry entry) noexcept;
+
   std::size_t blocks() const noexcept { return blocks_.size(); }
   std::uint64_t pages(std::uint32_t block) const noexcept { return blocks_[block].entries.size(); }
   std::uint64_t pages() const noexcept { return pages_; }
   /// Which block and page the `number`th of all pages is.
   migration::PageRun locate(std::uint64_t number) const noexcept;
 
-  void mark_all_changed() noexcept;
+  /// All are untouched again, as in a new table.
+  void clear() noexcept;
+  /// As if every entry that differs from a new table's had just been set.
+  void mark_touched() noexcept;
   std::uint64_t changed() const noexcept;
   /// The change marks of pages [64 × word, 64 × word + 64), which it clears.
   std::uint64_t take_changed(std::uint32_t block, std::uint64_t word) noexcept {

@@ -28,7 +28,7 @@ Failure broken(std::string what) {
 }  // namespace
 
 Result<> TableSection::begin(SectionWriter& writer) {
-  table_.mark_all_changed();
+  table_.mark_touched();  // the destination begins with a new table
   next_block_ = 0;
   next_word_ = 0;
   RAMFERRY_TRY(writer.u32(static_cast<std::uint32_t>(table_.blocks())));
@@ -119,6 +119,7 @@ Result<> TableSection::load_layout(SectionReader& reader) {
       return broken("block '" + name + "' of " + std::to_string(pages) + " pages is not this VM's '" +
                     block.name + "' of " + std::to_string(block.pages()));
   }
+  table_.clear();
   return {};
 }
 
@@ -134,11 +135,11 @@ Result<> TableSection::load_record(SectionReader& reader, std::uint8_t type) {
   buffer_.resize(same ? sizeof(std::uint32_t) : count * sizeof(std::uint32_t));
   RAMFERRY_TRY(reader.get(buffer_));
   WireReader entries(buffer_);
-  std::uint32_t entry = 0;
-  for (std::uint32_t i = 0; i < count; ++i) {
-    if (!same || i == 0) entry = entries.u32();
+  const std::uint64_t pages_each = same ? count : 1;
+  for (std::uint64_t done = 0; done < count; done += pages_each) {
+    const std::uint32_t entry = entries.u32();
     if (!is_page_entry(entry)) return broken("a page of a kind that does not exist");
-    table_.set(block, first + i, unpack(entry));
+    table_.fill(block, first + done, pages_each, unpack(entry));
   }
   return {};
 }
