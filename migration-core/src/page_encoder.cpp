@@ -27,14 +27,14 @@ PageEncoder::PageEncoder(const RamLayout& layout, PageSink& sink, std::function<
     number += block.pages();
     page_bytes_ = block.page_bytes;
   }
+  piece_bytes_ = sink.encodes_page_by_page() ? page_bytes_ : page_codec::kPieceBytes;
   if (coding_.xbzrle) {
     cache_ = std::make_unique<XbzrleCache>(coding_.cache_bytes, page_bytes_);
-    arena_.reserve(kArenaBytes + page_bytes_);
+    arena_.reserve(kArenaBytes + std::max<std::size_t>(page_bytes_, piece_bytes_));
     page_.resize(page_bytes_);
   }
   if (coding_.compress) {
     workers_ = std::make_unique<WorkerPool>(coding_.threads);
-    piece_bytes_ = sink.encodes_page_by_page() ? page_bytes_ : page_codec::kPieceBytes;
     piece_memory_.resize(2 * kMostPieces * piece_bytes_);
   }
 }
@@ -66,7 +66,7 @@ void PageEncoder::next_round() {
 
 Result<> PageEncoder::send(std::span<const PageRun> runs, std::uint64_t bytes_per_second, bool last) {
   if (cache_ && round_ > 1) return send_changes(runs, last);
-  if (!workers_) return send_as_they_are(runs);
+  if (!workers_) return cache_ ? send_and_keep(runs) : send_as_they_are(runs);
   std::vector<PageRun> trial, rest;
   split(runs, judge_.try_other() ? CompressionJudge::kTrialBytes / page_bytes_ : 0, trial, rest);
   if (!trial.empty()) RAMFERRY_TRY(send_timed(trial, !judge_.compress(), bytes_per_second));
@@ -124,6 +124,42 @@ void PageEncoder::report(Progress& into) const {
 }
 
 // --- changes ---
+
+/// The first round: what the cache has room for is what later rounds send the changes of.
+Result<> PageEncoder::send_and_keep(std::span<const PageRun> runs) {
+  for (const PageRun& run : runs) {
+    for (std::uint64_t page = 0; page < run.count;) {
+      PageRun part = {run.block, run.first + page, 1};
+      const bool room = cache_->has_room(number_of(part));
+      while (page + part.count < run.count && (!room || (part.count + 1) * page_bytes_ <= piece_bytes_) &&
+             cache_->has_room(number_of(part) + part.count) == room)
+        ++part.count;
+      page += part.count;
+      if (!room) {
+        as_they_are_.push_back(part);
+        continue;
+      }
+      const std::size_t at = arena_.size();
+      arena_.resize(at + part.count * page_bytes_);
+      const Bytes copy = Bytes(arena_).subspan(at);
+      page_codec::copy_live(layout_.memory(part), copy);
+      keep(part, copy);
+      pages_.normal += part.count;
+      encoded_.push_back({part, page_codec::kCopy, copy});
+      if (arena_.size() >= kArenaBytes) RAMFERRY_TRY(flush_changes());
+    }
+  }
+  RAMFERRY_TRY(flush_changes());
+  RAMFERRY_TRY(send_as_they_are(as_they_are_));
+  as_they_are_.clear();
+  return {};
+}
+
+/// As pages that nobody is known to use: one that is sent again takes the place of another.
+void PageEncoder::keep(const PageRun& run, ConstBytes bytes) {
+  for (std::uint64_t page = 0; page < run.count; ++page)
+    cache_->insert(number_of(run) + page, bytes.subspan(page * page_bytes_, page_bytes_), round_ - 1);
+}
 
 Result<> PageEncoder::send_changes(std::span<const PageRun> runs, bool last) {
   for (const PageRun& run : runs) {
@@ -216,6 +252,7 @@ Result<> PageEncoder::flush_pieces() {
     const bool stored = piece.compressed == 0;
     const Encoding encoding = stored ? page_codec::kCopy : page_codec::encoding_of(coding_.method);
     const ConstBytes bytes = stored ? raw_of(i) : compressed_of(i).first(piece.compressed);
+    if (cache_) keep(piece.run, raw_of(i));
     encoded_.push_back({piece.run, encoding, bytes});
     compression_.pages += piece.run.count;
     compression_.bytes += bytes.size();

@@ -45,6 +45,8 @@ class PageEncoder {
   static void split(std::span<const PageRun> runs, std::uint64_t pages, std::vector<PageRun>& first,
                     std::vector<PageRun>& rest);
   Result<> send_as_they_are(std::span<const PageRun> runs);
+  Result<> send_and_keep(std::span<const PageRun> runs);
+  void keep(const PageRun& run, ConstBytes bytes);
   Result<> send_changes(std::span<const PageRun> runs, bool last);
   void encode_change(const PageRun& page, bool last);
   Result<> flush_changes();

@@ -144,6 +144,11 @@ Bytes XbzrleCache::find(std::uint64_t page, std::uint64_t round) noexcept {
   return content(index(page));
 }
 
+bool XbzrleCache::has_room(std::uint64_t page) const noexcept {
+  const Slot& slot = slots_[index(page)];
+  return !slot.used || slot.page == page;
+}
+
 bool XbzrleCache::insert(std::uint64_t page, ConstBytes bytes, std::uint64_t round) noexcept {
   assert(bytes.size() == page_bytes_);
   Slot& slot = slots_[index(page)];

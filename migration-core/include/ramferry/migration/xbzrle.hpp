@@ -39,6 +39,8 @@ class XbzrleCache {
   /// Keeps `content`, unless its place is held by a page that was used in this round or the one before: hot
   /// pages stay. Whether it was kept.
   bool insert(std::uint64_t page, ConstBytes content, std::uint64_t round) noexcept;
+  /// Whether insert() would keep this page without another one having to go.
+  bool has_room(std::uint64_t page) const noexcept;
   /// Forgets a page whose content at the destination is not what is cached.
   void erase(std::uint64_t page) noexcept;
   /// Keeps what fits.
