@@ -7,6 +7,8 @@
 #include <ramferry/migration/native_protocol.hpp>
 #include <ramferry/migration/savevm.hpp>
 
+#include <mutex>
+
 namespace ramferry::migration {
 
 using native::MessageType;
@@ -45,7 +47,7 @@ class IncomingMigration::Engine {
   void observe(Observer& observer) { board_.observe(observer); }
   Result<> run(Listener& listener, std::string uri);
   void cancel() noexcept;
-  Status status() const { return board_.snapshot(); }
+  Status status() const;
 
  private:
   Result<> receive(Listener& listener);
@@ -57,6 +59,7 @@ class IncomingMigration::Engine {
   Result<> take_over();
   void part_from_source(StreamReader& in, const Result<>& result);
   void publish();
+  void count_bytes(Status& status) const;
   Result<> conclude(Result<> result);
   Failure outcome_unknown(const Error& why);
 
@@ -67,6 +70,7 @@ class IncomingMigration::Engine {
   Log& log_;
   StatusBoard board_;
   StopSwitch stop_;
+  mutable std::mutex link_mutex_;  ///< who asks for the status looks at the link while it stands
   std::unique_ptr<Link> link_;
   Channel* channel_ = nullptr;  ///< native only
   std::unique_ptr<DestinationLink> slots_;
@@ -125,7 +129,10 @@ Result<> IncomingMigration::Engine::accept(Listener& listener) {
   auto link = listener.accept(Deadline::never());
   stop_.on_cancel({});
   if (!link) return Failure(std::move(link).error());
-  link_ = std::make_unique<Link>(std::move(*link));
+  {
+    const std::lock_guard lock(link_mutex_);
+    link_ = std::make_unique<Link>(std::move(*link));
+  }
   if (auto* channel = std::get_if<std::unique_ptr<Channel>>(link_.get())) {
     channel_ = channel->get();
     board_.update([&](Status& status) { status.session = channel_->session(); });
@@ -259,14 +266,24 @@ void IncomingMigration::Engine::part_from_source(StreamReader& in, const Result<
 void IncomingMigration::Engine::publish() {
   Progress now;
   for (const SectionHandler* each : sections_.in_order()) each->report(now);
-  const ByteStream& stream = bytes_of(*link_);
   board_.update([&](Status& status) {
     status.ram_total = now.bytes_total;
     if (now.page_bytes != 0) status.page_bytes = now.page_bytes;
-    status.stream = stream.stats();
-    status.transferred = status.stream.wire_bytes_received;
-    status.facts = stream.facts();
+    count_bytes(status);
+    status.facts = bytes_of(*link_).facts();
   });
+}
+
+void IncomingMigration::Engine::count_bytes(Status& status) const {
+  status.stream = bytes_of(*link_).stats();
+  status.transferred = status.stream.wire_bytes_received;
+}
+
+Status IncomingMigration::Engine::status() const {
+  Status status = board_.snapshot();
+  const std::lock_guard lock(link_mutex_);
+  if (link_) count_bytes(status);
+  return status;
 }
 
 Result<> IncomingMigration::Engine::conclude(Result<> result) {
@@ -279,7 +296,10 @@ Result<> IncomingMigration::Engine::conclude(Result<> result) {
   }
   // Deregistering happens here, outside the downtime; and before the sections give back what the channel
   // uses.
-  link_.reset();
+  {
+    const std::lock_guard lock(link_mutex_);
+    link_.reset();
+  }
   channel_ = nullptr;
   for (SectionHandler* each : attached_) {
     if (!result && result.error().is(errc::cancelled)) each->cancel();
