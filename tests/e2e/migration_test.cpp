@@ -88,6 +88,28 @@ TEST(Migration, GoesOnInRoundsUntilWhatIsLeftFitsTheDowntime) {
   EXPECT_GE(outcome.source_status.rounds.size(), 20u);
 }
 
+TEST(Migration, NeverLimitsTheSwitchover) {
+  constexpr std::uint64_t kBandwidth = 1 << 16;  // what is written last would take a minute
+  ReportingRig reporting({.vm = {.pages = {1024}, .seed = 5}, .limits = {.bandwidth = kBandwidth}});
+  const Bytes memory = reporting.rig.source.layout()[0].host;
+  std::fill(memory.begin(), memory.end(), std::byte{0});
+  struct LastWord final : Observer {
+    explicit LastWord(ReportingRig& on) : reporting(on) {}
+    void on_round_begin(std::uint32_t round) noexcept override {
+      if (round != 3) return;
+      EXPECT_FALSE(reporting.rig.source.running());
+      fill_pattern(reporting.rig.source.layout()[0].host, 9);
+      reporting.log->mark(0, 0, 1024 * kPage);
+    }
+    ReportingRig& reporting;
+  } last_word(reporting);
+  reporting.rig.observer = &last_word;
+  const Outcome outcome = reporting.rig.migrate(loopback());
+  expect_moved(outcome, reporting);
+  EXPECT_GE(outcome.source_status.pages.normal, 1024u);
+  EXPECT_LT(*outcome.source_status.downtime, std::chrono::seconds(30));
+}
+
 TEST(Migration, SendsPagesThatBecameZero) {
   ReportingRig reporting({.vm = {.pages = {256}, .seed = 5}});
   const Bytes memory = reporting.rig.source.layout()[0].host;

@@ -25,6 +25,36 @@ class Both(Case):
             self.vms.clear()
 
 
+class Refusals(Case):
+    def test_nothing_new_until_the_last_one_is_over(self):
+        """In setup, active and cancelling; the source holds still at each."""
+        for phase in ("setup", "active"):
+            source, destination = self.pair(["--stall-at", phase])
+            source("migrate", uri=destination.uri())
+            self.assertEqual(source.qmp.event("X_RAMFERRY_STALLED"), {"at": phase})
+            self.assert_refuses(source, phase)
+            source("migrate_cancel")
+            self.assert_refuses(source, "cancelling")
+            source("migrate_cancel")   # once more changes nothing
+            source("x-ramferry-continue")
+            source.wait_migration("cancelled")
+            capability(source, "xbzrle")
+            other = self.vm(f"after-{phase}", "--incoming", "tcp:127.0.0.1:0").reach()
+            source("migrate", uri=other.uri())
+            self.assert_moved(source, other)
+            source("migrate_cancel")
+            self.assertEqual(source.migration()["status"], "completed", "what is over is not cancelled")
+            self._end_vms()
+            self.vms.clear()
+
+    def assert_refuses(self, source, status):
+        self.assertEqual(source.migration()["status"], status)
+        for command in (lambda: source("migrate", uri="tcp:127.0.0.1:1"), lambda: capability(source, "xbzrle")):
+            with self.assertRaisesRegex(harness.QmpError, "migration process in progress"):
+                command()
+        self.assertEqual(source.migration()["status"], status, "nor does it change anything")
+
+
 class BeforeTheSwitchover(Both):
     def waiting(self, incoming="tcp:127.0.0.1:0"):
         source, destination = self.pair(["--dirty-rate", "10M"], incoming=incoming)

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
+#include "status_board.hpp"
+
 #include <ramferry/migration/status.hpp>
 
 #include <gtest/gtest.h>
 
 #include <set>
+#include <thread>
 
 namespace ramferry::migration {
 namespace {
@@ -52,6 +55,31 @@ TEST(State, IsInSetupFinishedOrFailed) {
     EXPECT_EQ(is_in_setup(state), state == setup) << to_string(state);
     EXPECT_EQ(is_finished(state), state == completed) << to_string(state);
     EXPECT_EQ(has_failed(state), state == failed || state == cancelled) << to_string(state);
+  }
+}
+
+TEST(StatusBoard, TellsOfEachChangeInItsOrderWhoeverMakesIt) {
+  struct Heard final : Observer {
+    void on_state(State from, State to) noexcept override {
+      if (to == State::cancelling) std::this_thread::yield();  // time for the other thread to overtake
+      EXPECT_EQ(from, newest);
+      newest = to;
+    }
+    State newest = State::none;
+  };
+  SystemClock clock;
+  NullLog log;
+  for (int i = 0; i < 500; ++i) {
+    Heard heard;
+    StatusBoard board(clock, log, false);
+    board.observe(heard);
+    board.start("tcp:a:1");
+    ASSERT_TRUE(board.advance(State::setup));
+    std::thread canceller([&] { EXPECT_TRUE(board.advance(State::cancelling)); });
+    while (!board.advance(State::cancelled)) std::this_thread::yield();
+    canceller.join();
+    EXPECT_EQ(heard.newest, State::cancelled);
+    EXPECT_TRUE(board.snapshot().cancel_time);
   }
 }
 

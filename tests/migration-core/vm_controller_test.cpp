@@ -245,15 +245,21 @@ TEST_F(VmControllerTest, UnmigratableSectionBlocks) {
    public:
     SectionId id() const override { return {"stuck", 0, 1}; }
     std::string blocker() const override { return why; }
+    Result<> attach(SlotLink*) override {
+      attached = true;
+      return {};
+    }
     Result<> finish(SectionWriter&) override { return {}; }
     Result<> load(SectionReader&, std::uint32_t, SectionPart) override { return {}; }
     std::string why = "device 'stuck' cannot be saved";
+    bool attached = false;
   } section;
   const auto registered = *sections_.add(section);
   EXPECT_THAT(refusal(controller_->migrate("tcp:a:2")), HasSubstr("'stuck' cannot be saved"));
   section.why.clear();
   EXPECT_TRUE(controller_->migrate("tcp:a:2"));
   wait_for_failure();
+  EXPECT_FALSE(section.attached) << "nothing is begun before there is a link";
 }
 
 TEST_F(VmControllerTest, ObserversMayComeAndGoAndHearOfErrorsAndCleanup) {
