@@ -22,13 +22,17 @@ Failure cancelled() {
 
 Result<> OutgoingMigration::Engine::switch_over() {
   if (!settings_.pause_before_switchover && !board_.advance(State::device)) return cancelled();
+  board_.step("pausing");
   RAMFERRY_TRY(pause_guest());
+  board_.step("paused");
   if (settings_.pause_before_switchover) RAMFERRY_TRY(await_leave());
   board_.begin_round();
   RAMFERRY_TRY(out_->finish_all());
+  board_.step("sent");
   RAMFERRY_TRY(check_stop());
   RAMFERRY_TRY(peer_ ? hand_over_native() : hand_over_bytes());
   resume_on_failure_ = false;
+  board_.step("running");
   const Nanoseconds downtime = clock_.now() - *paused_at_;
   board_.update([&](Status& status) {
     status.hand_over = HandOver::running;
@@ -70,7 +74,9 @@ Result<> OutgoingMigration::Engine::hand_over_native() {
   // Everything is sent. A cancel now first tells the destination, which is told apart there from a broken
   // link.
   stop_.on_cancel([this] { peer_->interrupt(kLastWord); });
+  board_.step("ended");
   const auto prepared = peer_->await_prepared();
+  board_.step("prepared");
   if (prepared) board_.update([](Status& status) { status.hand_over = HandOver::prepared; });
   if (!prepared || !stop_.commit()) {
     const Error why = true_reason(prepared ? Error{} : prepared.error());

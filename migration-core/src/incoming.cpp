@@ -191,7 +191,9 @@ Result<> IncomingMigration::Engine::attach() {
 Result<> IncomingMigration::Engine::load(StreamReader& in) {
   RAMFERRY_TRY(attach());
   SavevmReader savevm(in, sections_);
+  board_.step("attached");
   RAMFERRY_TRY(savevm.load(settings_.machine));
+  board_.step("loaded");
   if (!board_.advance(State::device)) return fail(errc::cancelled, "loading the guest");
   if (auto prepared = hooks_.prepare(); !prepared)
     return within(std::move(prepared).error(), "preparing to take the guest over");
@@ -200,7 +202,9 @@ Result<> IncomingMigration::Engine::load(StreamReader& in) {
 
 Result<> IncomingMigration::Engine::await_commit(StreamReader& in) {
   // Windows close before the source may hand the guest over: a failure here still leaves it there.
+  board_.step("revoking");
   RAMFERRY_TRY(channel_->revoke(Deadline::after(kRevoke)));
+  board_.step("revoked");
   board_.update([](Status& status) { status.hand_over = HandOver::prepared; });
   // A source that left before this may have said why: then it keeps the guest, and nothing is unknown.
   const auto sent = native::send_message(*channel_, MessageType::prepared);
@@ -233,6 +237,7 @@ Result<> IncomingMigration::Engine::take_over() {
     return outcome_unknown(cancelled);
   }
   board_.update([](Status& status) { status.hand_over = HandOver::committed; });
+  board_.step("committed");
   if (auto taken = hooks_.take_over(); !taken)
     return within(std::move(taken).error(), "taking the guest over, which is ours now");
   board_.update([](Status& status) { status.hand_over = HandOver::running; });
@@ -241,6 +246,7 @@ Result<> IncomingMigration::Engine::take_over() {
       log_.warn("the source does not know that the guest runs here: " + sent.error().message());
   }
   board_.advance(State::completed);
+  board_.step("running");
   return {};
 }
 

@@ -77,6 +77,7 @@ void OutgoingMigration::Engine::cancel() noexcept {
 
 Result<> OutgoingMigration::Engine::run(std::string uri) {
   board_.start(uri);
+  board_.step("start");
   if (!board_.advance(State::setup)) return fail(errc::wrong_state, "starting a migration a second time");
   const SectionRegistry::Hold hold(sections_);
   return conclude(migrate(uri));
@@ -85,11 +86,14 @@ Result<> OutgoingMigration::Engine::run(std::string uri) {
 Result<> OutgoingMigration::Engine::migrate(const std::string& uri) {
   RAMFERRY_TRY(open(uri));
   if (std::holds_alternative<std::unique_ptr<Channel>>(*link_)) RAMFERRY_TRY(greet());
+  board_.step("greeted");
   RAMFERRY_TRY(attach());
+  board_.step("attached");
   out_.emplace(bytes_of(*link_), sections_);
   RAMFERRY_TRY(out_->begin(settings_.machine));
   board_.begin_round();
   RAMFERRY_TRY(out_->start_all());
+  board_.step("started");
   RAMFERRY_TRY(check_stop());
   publish();  // who sees the state active sees what belongs to it
   board_.update([this](Status& status) { status.expected_downtime = limits().downtime; });

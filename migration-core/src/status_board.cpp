@@ -57,12 +57,19 @@ bool StatusBoard::advance(State to) {
   return true;
 }
 
+void StatusBoard::step(const char* name) const {
+  if (!log_.wants(LogLevel::debug)) return;
+  const auto at = std::chrono::duration_cast<std::chrono::microseconds>(clock_.now().time_since_epoch());
+  log_.debug("migration step=" + std::string(name) + " at_us=" + std::to_string(at.count()));
+}
+
 State StatusBoard::state() const {
   const std::lock_guard lock(mutex_);
   return status_.state;
 }
 
 void StatusBoard::connected(const Facts& facts) {
+  step("connected");
   update([&](Status& status) { status.facts = facts; });
   for (Observer* each : observers_) each->on_connected(facts);
 }

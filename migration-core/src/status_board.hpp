@@ -24,6 +24,9 @@ class StatusBoard {
   /// hear of the changes in their order.
   bool advance(State to);
   State state() const;
+  /// One line of the timeline, for the debug log: by the monotonic clock, which two processes of one host
+  /// share.
+  void step(const char* name) const;
 
   /// `change` gets the Status under the lock: be quick.
   template <class Change>
