@@ -10,17 +10,50 @@
 namespace ramferry::rdma {
 namespace {
 
-/// The answer to one hello; an error for a refusal.
-Result<std::pair<std::unique_ptr<QueuePair>, Answer>> say_hello(RdmaChannel& channel, const Hello& hello,
-                                                                Deadline deadline) {
-  const bool control = hello.kind == Hello::Kind::control;
-  const QueueShape shape = control ? RdmaChannel::control_shape() : RdmaChannel::lane_shape(hello.lanes);
-  const auto receives = control ? channel.control_receives() : channel.lane_receives(hello.lane);
-  RAMFERRY_TRY_ASSIGN(Connected connected,
-                      channel.domain().connect(shape, receives, encode(hello), deadline));
+/// What the destination said, unless it refused.
+Result<Answer> answer_of(const Connected& connected) {
   RAMFERRY_TRY_ASSIGN(const Answer answer, decode_answer(connected.answer));
   if (!connected.queue) return fail(errc::peer_failed, "connecting: the destination refused");
-  return std::pair(std::move(connected.queue), answer);
+  return answer;
+}
+
+/// The answer to the hello that opens the session.
+Result<Answer> connect_control(RdmaChannel& channel, const Hello& hello, Deadline deadline) {
+  const auto receives = channel.control_receives();
+  RAMFERRY_TRY_ASSIGN(Connected connected, channel.domain().connect(RdmaChannel::control_shape(), receives,
+                                                                    encode(hello), deadline));
+  RAMFERRY_TRY_ASSIGN(const Answer answer, answer_of(connected));
+  channel.attach_control(std::move(connected.queue), answer.receives,
+                         std::chrono::milliseconds(answer.peer_timeout_ms));
+  return answer;
+}
+
+/// `hello` is that of every lane, but for its number.
+Result<> connect_lanes(RdmaChannel& channel, Hello hello, Deadline deadline) {
+  std::vector<std::vector<Receive>> receives;
+  std::vector<std::vector<std::byte>> hellos;
+  for (std::uint32_t lane = 0; lane < hello.lanes; ++lane) {
+    hello.lane = static_cast<std::uint8_t>(lane);
+    receives.push_back(channel.lane_receives(lane));
+    hellos.push_back(encode(hello));
+  }
+  std::vector<Dial> dials;
+  for (std::uint32_t lane = 0; lane < hello.lanes; ++lane)
+    dials.push_back({RdmaChannel::lane_shape(hello.lanes), receives[lane], hellos[lane]});
+  RAMFERRY_TRY_ASSIGN(auto connected, channel.domain().connect_all(dials, deadline));
+  for (std::uint32_t lane = 0; lane < hello.lanes; ++lane) {
+    RAMFERRY_TRY(answer_of(connected[lane]));
+    channel.attach_lane(lane, std::move(connected[lane].queue));
+  }
+  return {};
+}
+
+/// One line of the timeline, by the monotonic clock.
+void log_step(Log& log, std::string_view name) {
+  if (!log.wants(LogLevel::debug)) return;
+  const auto at = std::chrono::duration_cast<std::chrono::microseconds>(
+      std::chrono::steady_clock::now().time_since_epoch());
+  log.debug("rdma step=" + std::string(name) + " at_us=" + std::to_string(at.count()));
 }
 
 Result<std::unique_ptr<RdmaChannel>> connect_all(Log& log, Fabric& fabric, const Address& to,
@@ -36,19 +69,16 @@ Result<std::unique_ptr<RdmaChannel>> connect_all(Log& log, Fabric& fabric, const
               .session = session,
               .peer_timeout_ms = static_cast<std::uint32_t>(options.peer_timeout.count()),
               .receives = kControlReceives};
-  RAMFERRY_TRY_ASSIGN(auto control, say_hello(*channel, hello, deadline));
-  const Answer& answer = control.second;
-  channel->attach_control(std::move(control.first), answer.receives,
-                          std::chrono::milliseconds(answer.peer_timeout_ms));
+  log_step(log, "opened");
+  RAMFERRY_TRY_ASSIGN(const Answer answer, connect_control(*channel, hello, deadline));
+  log_step(log, "control");
   hello.kind = Hello::Kind::lane;
   hello.token = answer.token;
-  for (std::uint32_t lane = 0; lane < lanes; ++lane) {
-    hello.lane = static_cast<std::uint8_t>(lane);
-    RAMFERRY_TRY_ASSIGN(auto connected, say_hello(*channel, hello, deadline));
-    channel->attach_lane(lane, std::move(connected.first));
-  }
+  RAMFERRY_TRY(connect_lanes(*channel, hello, deadline));
+  log_step(log, "lanes");
   RAMFERRY_TRY(channel->start({}));
   RAMFERRY_TRY(channel->await_peer(deadline));
+  log_step(log, "ready");
   return channel;
 }
 

@@ -115,6 +115,13 @@ struct Connected {
   std::vector<std::byte> answer;     ///< the peer's private data; may have trailing zeros
 };
 
+/// A connection to be made, and what is said and posted before it is.
+struct Dial {
+  QueueShape shape;
+  std::span<const Receive> receives;
+  ConstBytes hello;
+};
+
 /// What one session has on one device: a protection domain, a completion queue, its connections.
 class Domain {
  public:
@@ -126,9 +133,17 @@ class Domain {
   virtual Result<std::unique_ptr<Region>> register_memory(Bytes memory, Rights rights,
                                                           std::uint64_t base) = 0;
 
-  /// Another connection to the peer that this domain was opened for.
-  virtual Result<Connected> connect(QueueShape shape, std::span<const Receive> receives, ConstBytes hello,
-                                    Deadline deadline) = 0;
+  /// Further connections to the peer that this domain was opened for, in the order of `dials`. They are made
+  /// at once: a handshake takes many turns of either end, and hardly any of their time. If one fails, all do.
+  virtual Result<std::vector<Connected>> connect_all(std::span<const Dial> dials, Deadline deadline) = 0;
+  /// One more.
+  Result<Connected> connect(QueueShape shape, std::span<const Receive> receives, ConstBytes hello,
+                            Deadline deadline) {
+    const Dial dial{shape, receives, hello};
+    auto connected = connect_all({&dial, 1}, deadline);
+    if (!connected) return Failure(std::move(connected).error());
+    return std::move(connected->front());
+  }
 
   /// Takes what has completed; does not wait.
   virtual Result<std::size_t> poll(std::span<Completion> into) = 0;

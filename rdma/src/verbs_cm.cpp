@@ -29,22 +29,22 @@ int milliseconds_left(Deadline deadline) {
   return static_cast<int>(left.count());
 }
 
-/// Waits for `expected`, the only thing that can happen to this id now.
-Result<> await(rdma_cm_id* id, rdma_cm_event_type expected, Deadline deadline, const std::string& doing) {
-  while (true) {
-    RAMFERRY_TRY_ASSIGN(const CmEventPtr event, take_cm_event(id->channel));
-    if (event && event->id == id) {
-      if (event->event == expected) return {};
-      if (event->event == RDMA_CM_EVENT_ADDR_ERROR && event->status == -ENODEV)
-        return fail(FabricErrc::no_device, doing, kNoDeviceAdvice);
-      const std::error_code error = to_error_code(event->event);
-      return fail(error ? error : make_error_code(FabricErrc::local_operation),
-                  doing + ": " + rdma_event_str(event->event));
-    }
-    if (event) continue;
-    RAMFERRY_TRY_ASSIGN(const bool ready, wait_readable(id->channel->fd, -1, deadline, doing));
-    if (!ready) return fail(errc::timed_out, doing);
+/// One more step towards the target: the address, then the route. True when it is resolved.
+Result<bool> resolve_further(const rdma_cm_event& event, const LinkTuning& tuning, int wait,
+                             const std::string& doing) {
+  switch (event.event) {
+    case RDMA_CM_EVENT_ADDR_RESOLVED:
+      if (event.id->verbs == nullptr) return fail(FabricErrc::no_device, doing, kNoDeviceAdvice);
+      RAMFERRY_TRY(check_cm(rdma_resolve_route(event.id, wait), doing));
+      return false;
+    case RDMA_CM_EVENT_ROUTE_RESOLVED: RAMFERRY_TRY(set_ack_timeout(event.id, tuning)); return true;
+    default: break;
   }
+  if (event.event == RDMA_CM_EVENT_ADDR_ERROR && event.status == -ENODEV)
+    return fail(FabricErrc::no_device, doing, kNoDeviceAdvice);
+  const std::error_code error = to_error_code(event.event);
+  return fail(error ? error : make_error_code(FabricErrc::local_operation),
+              doing + ": " + rdma_event_str(event.event));
 }
 
 }  // namespace
@@ -132,19 +132,34 @@ Result<> set_ack_timeout(rdma_cm_id* id, const LinkTuning& tuning) {
                   "setting the ACK timeout to " + std::to_string(value));
 }
 
-Result<> resolve_route(rdma_cm_id* id, const SocketAddress& target, const LinkTuning& tuning,
-                       Deadline deadline) {
+Result<> resolve_routes(std::span<rdma_cm_id* const> ids, const SocketAddress& target,
+                        const LinkTuning& tuning, Deadline deadline) {
   const std::string doing = "finding the RDMA route to " + to_text(target.get());
   const int wait = std::max(1, milliseconds_left(deadline));
-  auto resolving = check_cm(rdma_resolve_addr(id, nullptr, target.get(), wait), doing);
-  if (!resolving && (errno == ENODEV || errno == ENOENT))
-    return fail(FabricErrc::no_device, doing, kNoDeviceAdvice);
-  RAMFERRY_TRY(std::move(resolving));
-  RAMFERRY_TRY(await(id, RDMA_CM_EVENT_ADDR_RESOLVED, deadline, doing));
-  if (id->verbs == nullptr) return fail(FabricErrc::no_device, doing, kNoDeviceAdvice);
-  RAMFERRY_TRY(check_cm(rdma_resolve_route(id, wait), doing));
-  RAMFERRY_TRY(await(id, RDMA_CM_EVENT_ROUTE_RESOLVED, deadline, doing));
-  return set_ack_timeout(id, tuning);
+  for (rdma_cm_id* const id : ids) {
+    auto resolving = check_cm(rdma_resolve_addr(id, nullptr, target.get(), wait), doing);
+    if (!resolving && (errno == ENODEV || errno == ENOENT))
+      return fail(FabricErrc::no_device, doing, kNoDeviceAdvice);
+    RAMFERRY_TRY(std::move(resolving));
+  }
+  for (std::size_t left = ids.size(); left > 0;) {
+    rdma_event_channel* const channel = ids.front()->channel;
+    RAMFERRY_TRY_ASSIGN(const CmEventPtr event, take_cm_event(channel));
+    if (event) {
+      if (std::find(ids.begin(), ids.end(), event->id) == ids.end()) continue;
+      RAMFERRY_TRY_ASSIGN(const bool resolved, resolve_further(*event, tuning, wait, doing));
+      if (resolved) --left;
+      continue;
+    }
+    RAMFERRY_TRY_ASSIGN(const bool ready, wait_readable(channel->fd, -1, deadline, doing));
+    if (!ready) return fail(errc::timed_out, doing);
+  }
+  return {};
+}
+
+Result<> resolve_route(rdma_cm_id* id, const SocketAddress& target, const LinkTuning& tuning,
+                       Deadline deadline) {
+  return resolve_routes({&id, 1}, target, tuning, deadline);
 }
 
 }  // namespace ramferry::rdma

@@ -41,7 +41,11 @@ Result<bool> wait_readable(int fd, int other, Deadline deadline, const std::stri
 
 Result<CmIdPtr> make_id(rdma_event_channel* channel, const std::string& doing);
 Result<> set_ack_timeout(rdma_cm_id* id, const LinkTuning& tuning);
-/// Finds device and route to `target` and binds `id` to them. No other id of its channel may have events.
+/// Finds device and route to `target` and binds each of `ids`, of one channel, to them: all at once. Events
+/// of other ids are dropped meanwhile.
+Result<> resolve_routes(std::span<rdma_cm_id* const> ids, const SocketAddress& target,
+                        const LinkTuning& tuning, Deadline deadline);
+/// For one.
 Result<> resolve_route(rdma_cm_id* id, const SocketAddress& target, const LinkTuning& tuning,
                        Deadline deadline);
 

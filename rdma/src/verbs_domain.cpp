@@ -170,55 +170,86 @@ Result<std::unique_ptr<Region>> VerbsDomain::register_memory(Bytes memory, Right
   return fail(errc::memory_lock_limit, std::move(doing), "the device or a cgroup limits it: use pin=demand");
 }
 
-Result<CmIdPtr> VerbsDomain::id_towards_target(Deadline deadline) {
-  if (first_) return std::move(first_);
-  RAMFERRY_TRY_ASSIGN(CmIdPtr id, make_id(channel_.get(), "making another connection"));
-  RAMFERRY_TRY(resolve_route(id.get(), target_, tuning_, deadline));
-  if (id->verbs != context_)
-    return fail(errc::unsupported, "making another connection: it would use another device");
-  return id;
+Result<std::vector<CmIdPtr>> VerbsDomain::ids_towards_target(std::size_t count, Deadline deadline) {
+  std::vector<CmIdPtr> ids;
+  if (first_ && count > 0) ids.push_back(std::move(first_));
+  std::vector<rdma_cm_id*> unresolved;
+  while (ids.size() < count) {
+    RAMFERRY_TRY_ASSIGN(CmIdPtr id, make_id(channel_.get(), "making another connection"));
+    unresolved.push_back(id.get());
+    ids.push_back(std::move(id));
+  }
+  RAMFERRY_TRY(resolve_routes(unresolved, target_, tuning_, deadline));
+  for (const CmIdPtr& id : ids) {
+    if (id->verbs != context_)
+      return fail(errc::unsupported, "making another connection: it would use another device");
+  }
+  return ids;
 }
 
-Result<Connected> VerbsDomain::connect(QueueShape shape, std::span<const Receive> receives, ConstBytes hello,
-                                       Deadline deadline) {
-  RAMFERRY_TRY_ASSIGN(CmIdPtr id, id_towards_target(deadline));
+Result<std::vector<Connected>> VerbsDomain::connect_all(std::span<const Dial> dials, Deadline deadline) {
+  RAMFERRY_TRY_ASSIGN(auto ids, ids_towards_target(dials.size(), deadline));
+  std::vector<Call> calls;
+  for (std::size_t i = 0; i < dials.size(); ++i) {
+    RAMFERRY_TRY_ASSIGN(Call made, call(std::move(ids[i]), dials[i]));
+    calls.push_back(std::move(made));
+  }
+  RAMFERRY_TRY(await_answers(calls, deadline));
+  std::vector<Connected> connected;
+  for (Call& each : calls) connected.push_back(std::move(each.made));
+  return connected;
+}
+
+Result<VerbsDomain::Call> VerbsDomain::call(CmIdPtr id, const Dial& dial) {
   rdma_cm_id* const raw = id.get();
-  RAMFERRY_TRY_ASSIGN(auto queue, VerbsQueue::make(*this, std::move(id), shape, receives));
+  RAMFERRY_TRY_ASSIGN(auto queue, VerbsQueue::make(*this, std::move(id), dial.shape, dial.receives));
   rdma_conn_param wanted{};
-  wanted.private_data = hello.data();
-  wanted.private_data_len = static_cast<std::uint8_t>(hello.size());
+  wanted.private_data = dial.hello.data();
+  wanted.private_data_len = static_cast<std::uint8_t>(dial.hello.size());
   wanted.responder_resources = wanted.initiator_depth = 1;
   wanted.retry_count = tuning_.retries;
   wanted.rnr_retry_count = tuning_.retries;
   RAMFERRY_TRY(check_cm(rdma_connect(raw, &wanted), "connecting"));
-  return await_answer(std::move(queue), raw, deadline);
+  return Call{raw, {std::move(queue), {}}, false};
 }
 
-Result<Connected> VerbsDomain::await_answer(std::unique_ptr<QueuePair> queue, const rdma_cm_id* id,
-                                            Deadline deadline) {
-  const std::string doing = "connecting";
-  while (true) {
+Result<> VerbsDomain::await_answers(std::span<Call> calls, Deadline deadline) {
+  for (std::size_t left = calls.size(); left > 0;) {
     RAMFERRY_TRY_ASSIGN(const CmEventPtr event, take_cm_event(channel_.get()));
     if (!event) {
-      RAMFERRY_TRY_ASSIGN(const bool ready, wait_readable(channel_->fd, -1, deadline, doing));
-      if (!ready) return fail(errc::timed_out, doing);
+      RAMFERRY_TRY_ASSIGN(const bool ready, wait_readable(channel_->fd, -1, deadline, "connecting"));
+      if (!ready) return fail(errc::timed_out, "connecting");
       continue;
     }
-    const std::error_code error = to_error_code(event->event);
-    if (event->id != id) {
-      if (error) report({error, rdma_event_str(event->event)});
+    const auto of = std::find_if(calls.begin(), calls.end(),
+                                 [&](const Call& each) { return each.id == event->id && !each.answered; });
+    if (of == calls.end()) {
+      if (const std::error_code error = to_error_code(event->event))
+        report({error, rdma_event_str(event->event)});
       continue;
     }
-    const rdma_conn_param& given = event->param.conn;
-    const auto* bytes = static_cast<const std::byte*>(given.private_data);
-    std::vector<std::byte> answer(bytes, bytes + (bytes == nullptr ? 0 : given.private_data_len));
-    if (event->event == RDMA_CM_EVENT_ESTABLISHED) return Connected{std::move(queue), std::move(answer)};
-    if (event->event == RDMA_CM_EVENT_REJECTED && event->status == kRefusedByProgram)
-      return Connected{nullptr, std::move(answer)};
-    if (event->event == RDMA_CM_EVENT_REJECTED)
-      return fail(FabricErrc::rejected, doing, "start the destination first, and check the port");
-    if (error) return fail(error, doing + ": " + rdma_event_str(event->event));
+    RAMFERRY_TRY(take_answer(*of, *event));
+    if (of->answered) --left;
   }
+  return {};
+}
+
+Result<> VerbsDomain::take_answer(Call& call, const rdma_cm_event& event) {
+  const std::string doing = "connecting";
+  const bool refused = event.event == RDMA_CM_EVENT_REJECTED && event.status == kRefusedByProgram;
+  if (event.event != RDMA_CM_EVENT_ESTABLISHED && !refused) {
+    if (event.event == RDMA_CM_EVENT_REJECTED)
+      return fail(FabricErrc::rejected, doing, "start the destination first, and check the port");
+    if (const std::error_code error = to_error_code(event.event))
+      return fail(error, doing + ": " + rdma_event_str(event.event));
+    return {};
+  }
+  const rdma_conn_param& given = event.param.conn;
+  const auto* bytes = static_cast<const std::byte*>(given.private_data);
+  call.made.answer.assign(bytes, bytes + (bytes == nullptr ? 0 : given.private_data_len));
+  if (refused) call.made.queue.reset();
+  call.answered = true;
+  return {};
 }
 
 Result<std::size_t> VerbsDomain::poll(std::span<Completion> into) {

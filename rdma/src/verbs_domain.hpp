@@ -25,8 +25,7 @@ class VerbsDomain final : public Domain {
 
   const DeviceFacts& device() const noexcept override { return device_; }
   Result<std::unique_ptr<Region>> register_memory(Bytes memory, Rights rights, std::uint64_t base) override;
-  Result<Connected> connect(QueueShape shape, std::span<const Receive> receives, ConstBytes hello,
-                            Deadline deadline) override;
+  Result<std::vector<Connected>> connect_all(std::span<const Dial> dials, Deadline deadline) override;
   Result<std::size_t> poll(std::span<Completion> into) override;
   std::optional<LinkEvent> next_event() override;
   std::size_t confirmed() const noexcept override { return confirmed_; }
@@ -49,8 +48,16 @@ class VerbsDomain final : public Domain {
  private:
   VerbsDomain(std::shared_ptr<AsyncEvents> events, const LinkTuning& tuning) noexcept;
   Result<> open(rdma_cm_id* id, std::uint32_t completions);
-  Result<CmIdPtr> id_towards_target(Deadline deadline);
-  Result<Connected> await_answer(std::unique_ptr<QueuePair> queue, const rdma_cm_id* id, Deadline deadline);
+  /// A connection in the making.
+  struct Call {
+    const rdma_cm_id* id = nullptr;
+    Connected made;
+    bool answered = false;
+  };
+  Result<std::vector<CmIdPtr>> ids_towards_target(std::size_t count, Deadline deadline);
+  Result<Call> call(CmIdPtr id, const Dial& dial);
+  Result<> await_answers(std::span<Call> calls, Deadline deadline);
+  Result<> take_answer(Call& call, const rdma_cm_event& event);
   bool spin();
   void take_cm_events();
   void take_completion_event();

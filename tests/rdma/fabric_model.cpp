@@ -142,25 +142,34 @@ class ModelDomain final : public Domain {
     return port;
   }
 
-  Result<Connected> connect(QueueShape shape, std::span<const Receive> receives, ConstBytes hello,
-                            Deadline deadline) override {
+  Result<std::vector<Connected>> connect_all(std::span<const Dial> dials, Deadline deadline) override {
     NetLock lock(net_->mutex);
     const auto door = net_->doorways.find(target_);
     if (door == net_->doorways.end()) return fail(FabricErrc::rejected, "connecting");
-    auto dialing = std::make_shared<Dialing>();
-    dialing->hello.assign(hello.begin(), hello.end());
-    dialing->port = make_port(shape, receives, net_->next_connection++);
-    door->second->waiting.push_back(dialing);
+    std::vector<std::shared_ptr<Dialing>> all;
+    for (const Dial& dial : dials) {
+      auto dialing = std::make_shared<Dialing>();
+      dialing->hello.assign(dial.hello.begin(), dial.hello.end());
+      dialing->port = make_port(dial.shape, dial.receives, net_->next_connection++);
+      door->second->waiting.push_back(dialing);
+      all.push_back(std::move(dialing));
+    }
     net_->dialed.notify_all();
-    while (dialing->state == Dialing::State::waiting) {
+    const auto is_waiting = [](const auto& each) { return each->state == Dialing::State::waiting; };
+    while (std::any_of(all.begin(), all.end(), is_waiting)) {
       if (deadline.passed()) {
-        std::erase(door->second->waiting, dialing);
+        for (const auto& each : all) std::erase(door->second->waiting, each);
         return fail(errc::timed_out, "connecting");
       }
       testing::wait(net_->dialed, lock, deadline);
     }
-    if (dialing->state == Dialing::State::refused) return Connected{nullptr, dialing->answer};
-    return Connected{std::make_unique<ModelQueue>(net_, dialing->port), dialing->answer};
+    std::vector<Connected> connected;
+    for (const auto& each : all) {
+      connected.push_back({nullptr, each->answer});
+      if (each->state == Dialing::State::accepted)
+        connected.back().queue = std::make_unique<ModelQueue>(net_, each->port);
+    }
+    return connected;
   }
 
   Result<std::size_t> poll(std::span<Completion> into) override {
