@@ -202,6 +202,8 @@ void RdmaChannel::cancel() noexcept {
 }
 
 Facts RdmaChannel::facts() const {
+  const Lock lock(core_.mutex);
+  const auto silence = std::chrono::duration_cast<milliseconds>(outbound_->longest_silence());
   const DeviceFacts& device = core_.domain->device();
   const bool all = core_.options.pin == Pin::all;
   Facts facts{{"device", device.name},
@@ -213,6 +215,7 @@ Facts RdmaChannel::facts() const {
   facts.emplace_back("chunk", format_size(core_.plan.chunk));
   facts.emplace_back("pinned", format_size(core_.counters.pinned_bytes.get()));
   facts.emplace_back("peak-pinned", format_size(core_.counters.peak_pinned_bytes.get()));
+  facts.emplace_back("longest-silence", std::to_string(silence.count()) + " ms");
   return facts;
 }
 

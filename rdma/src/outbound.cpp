@@ -8,6 +8,8 @@
 namespace ramferry::rdma {
 namespace {
 
+using std::chrono::steady_clock;
+
 constexpr std::uint64_t kListBytes = 2 << 20;
 constexpr std::uint64_t kMostRegions = 4096;
 
@@ -144,6 +146,7 @@ Result<Epoch> Outbound::fence() {
     fence.writes += own.writes;
     fence.bytes += own.bytes;
   }
+  note_outstanding();
   fenced_ = fence.epoch;
   unfenced_ = false;
   control_.post(fence);
@@ -197,7 +200,10 @@ Result<> Outbound::on_message(const Settled& message) {
   if (message.epoch > fenced_ || message.epoch <= settled())
     return fail(errc::protocol_mismatch, "taking in an acknowledgement of epoch " +
                                              std::to_string(message.epoch) + ": it is not outstanding");
+  longest_silence_ = longest_silence();
+  silent_since_.reset();
   settled_.store(message.epoch, std::memory_order_release);
+  if (unfenced_ || fenced_ > message.epoch) silent_since_ = steady_clock::now();
   core_.changed.notify_all();
   return {};
 }
@@ -207,6 +213,15 @@ Result<> Outbound::on_message(const Revoked& /*message*/) {
   core_.changed.notify_all();
   if (fenced_ > settled() || unfenced_) return Failure(*closed_);
   return {};
+}
+
+void Outbound::note_outstanding() noexcept {
+  unfenced_ = true;
+  if (!silent_since_) silent_since_ = steady_clock::now();
+}
+
+steady_clock::duration Outbound::longest_silence() const noexcept {
+  return silent_since_ ? std::max(longest_silence_, steady_clock::now() - *silent_since_) : longest_silence_;
 }
 
 void Outbound::on_lanes_closed() {

@@ -16,6 +16,7 @@
 #include <ramferry/channel.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <span>
 #include <vector>
@@ -55,6 +56,9 @@ class Outbound {
   void on_lanes_closed();
   /// Memory was lent or placed from here.
   bool was_used() const noexcept { return used_; }
+  /// The longest that something was outstanding without an acknowledgement coming in: a link that loses
+  /// packets shows here. A wait that still goes on counts.
+  std::chrono::steady_clock::duration longest_silence() const noexcept;
 
   /// Registers one chunk; false if there is none to.
   bool work(Lock& lock);
@@ -76,6 +80,7 @@ class Outbound {
   Result<> flush_all(Lock& lock);
   Result<> post(Lock& lock, Lane& lane);
   void give_back();
+  void note_outstanding() noexcept;
   void send_wants(std::vector<Want> wants, bool urgent);
   std::uint32_t lane_of(const Placement& rest) const noexcept;
   bool goes_by_message(const Placement& rest) noexcept;
@@ -98,6 +103,9 @@ class Outbound {
   bool used_ = false;
   bool unfenced_ = false;        // something was placed or zeroed since the last fence
   std::optional<Error> closed_;  // why nothing can be placed any more
+  /// While anything is outstanding: when the last acknowledgement came in, or the first of it was placed.
+  std::optional<std::chrono::steady_clock::time_point> silent_since_;
+  std::chrono::steady_clock::duration longest_silence_{};
   std::atomic<Epoch> settled_{0};
 };
 

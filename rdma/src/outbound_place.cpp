@@ -23,7 +23,8 @@ Result<> Outbound::place(std::span<const Placement> batch) {
   Lock lock(core_.mutex);
   RAMFERRY_TRY(check_open());
   for (const Placement& each : batch) {
-    used_ = unfenced_ = true;
+    used_ = true;
+    note_outstanding();
     if (each.encoding != kRawEncoding)
       RAMFERRY_TRY(store(lock, each));
     else
@@ -246,7 +247,7 @@ Result<> Outbound::zero(std::span<const ZeroRun> runs) {
   while (!runs.empty()) {
     const auto some = runs.first(std::min(runs.size(), kMostZeroRuns));
     runs = runs.subspan(some.size());
-    unfenced_ = true;
+    note_outstanding();
     ZeroMessage message;
     for (const ZeroRun& run : some) {
       if (run.length == 0) continue;

@@ -10,6 +10,8 @@
 #include <chrono>
 #include <cstring>
 #include <future>
+#include <string>
+#include <thread>
 
 namespace ramferry::rdma {
 namespace {
@@ -349,6 +351,26 @@ TEST(RdmaChannel, SaysWhatItRunsOn) {
                                        {"lanes", "3"},
                                        {"mtu", "4096"},
                                        {"pin", "all"}}));
+}
+
+TEST(RdmaChannel, TellsHowLongItHeardOfNothingThatWasOutstanding) {
+  Subject subject({}, "lanes=2", 1 << 20);
+  const auto silence = [&] {
+    for (const auto& [name, value] : subject.source->facts()) {
+      if (name == "longest-silence") return std::stoi(value);
+    }
+    return -1;
+  };
+  std::this_thread::sleep_for(30ms);
+  EXPECT_EQ(silence(), 0) << "nothing was outstanding";
+  EXPECT_OK(subject.place(0, 64 << 10));
+  std::this_thread::sleep_for(30ms);
+  EXPECT_GE(silence(), 30) << "nothing has settled";
+  EXPECT_OK(subject.settle());
+  const int longest = silence();
+  EXPECT_GE(longest, 30);
+  std::this_thread::sleep_for(30ms);
+  EXPECT_EQ(silence(), longest) << "nothing is outstanding any more";
 }
 
 // The proof that fences have to be on every lane: with the fence of a lane taken away (the tampered count of

@@ -26,9 +26,9 @@ def resources():
 
 
 class Demo(unittest.TestCase):
-    def demo(self, *options):
+    def demo(self, *options, dirty_rate="4M" if LONG else "2M"):
         done = subprocess.run([PROGRAM, "demo", "--transport", "rdma", "--json", "--ram", str(RAM),
-                               "--dirty-rate", "4M" if LONG else "2M", *options], capture_output=True, text=True, timeout=300)
+                               "--dirty-rate", dirty_rate, *options], capture_output=True, text=True, timeout=300)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         result = json.loads(done.stdout)
         self.assertEqual(result["source"]["status"], "completed")
@@ -65,6 +65,16 @@ class Demo(unittest.TestCase):
                 else:
                     # The budget, the ring beside it, and what messages and fences are sent from.
                     self.assertLess(stream["peak-pinned-bytes"], RAM // 4 + RAM // 16 + 2 * MIB)
+
+    def test_round_one_copies_nothing(self):
+        # A guest that writes nothing has no other round. Chunks are registered, placed from and given up in turn.
+        for lanes in (1, 4):
+            with self.subTest(lanes=lanes):
+                own = self.demo("--pin", "demand", "--pin-budget", str(RAM // 4), "--lanes", str(lanes),
+                                "--fill", "random", dirty_rate="0")["source"]["x-ramferry"]
+                self.assertEqual(own["stream"]["copied-bytes"], 0)
+                self.assertGreaterEqual(own["stream"]["placed-bytes"], RAM)
+                self.assertLess(own["stream"]["peak-pinned-bytes"], RAM // 4 + RAM // 16 + 2 * MIB)
 
 
 if __name__ == "__main__":
