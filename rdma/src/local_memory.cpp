@@ -9,7 +9,9 @@
 namespace ramferry::rdma {
 namespace {
 
-constexpr std::size_t kAhead = 2;              // pin=demand: chunks registered before they are asked for
+constexpr std::size_t kAhead = 2;  // pin=demand: chunks registered before they are asked for
+/// The first chunk; each is twice the one before: so the first byte need not wait for much to be registered.
+constexpr std::uint64_t kFirstChunk = 1 << 20;
 constexpr std::uint64_t kFirstGap = 64 << 10;  // the least worth merging over when there are too many ranges
 
 const std::byte* end_of(ConstBytes bytes) noexcept {
@@ -40,7 +42,11 @@ std::vector<Placement> merge(std::span<const Placement> plan, std::uint64_t gap)
 }  // namespace
 
 LocalMemory::LocalMemory(const PinPlan& plan, Pin pin, std::uint64_t most_regions) noexcept
-    : chunk_(plan.chunk), pin_(pin), most_regions_(most_regions), budget_(plan.budget) {}
+    : chunk_(plan.chunk),
+      pin_(pin),
+      most_regions_(most_regions),
+      next_chunk_(std::min(kFirstChunk, plan.chunk)),
+      budget_(plan.budget) {}
 
 std::vector<Placement> LocalMemory::merged(std::span<const Placement> plan) const {
   // Only what was lent is registered, unless that takes more registrations than a device has.
@@ -68,7 +74,8 @@ void LocalMemory::add_range(const Placement& range, std::vector<LocalChunk*>& ad
       continue;
     }
     const std::size_t size =
-        std::min({range.bytes.size() - done, gap_after(at), static_cast<std::size_t>(chunk_)});
+        std::min({range.bytes.size() - done, gap_after(at), static_cast<std::size_t>(next_chunk_)});
+    next_chunk_ = std::min(next_chunk_ * 2, chunk_);
     auto chunk = std::make_unique<LocalChunk>();
     // Verbs take a pointer to non-const memory whatever the rights; ours are to read.
     chunk->memory = Bytes(const_cast<std::byte*>(at), size);

@@ -73,6 +73,7 @@ class LocalMemory {
   const std::uint64_t chunk_;
   const Pin pin_;
   const std::uint64_t most_regions_;
+  std::uint64_t next_chunk_;
   std::uint64_t budget_, reserved_ = 0, uses_ = 0;
   std::map<const std::byte*, std::unique_ptr<LocalChunk>, std::less<>> chunks_;  // by start
   std::vector<LocalChunk*> order_;
