@@ -14,6 +14,9 @@ constexpr std::uint64_t kZeroRecordBytes = 9;
 /// Touched runs with a smaller gap between them are lent as one: few long registrations rather than many
 /// short ones.
 constexpr std::uint64_t kGapBytes = 64 * 1024;
+/// The first chunk; each is twice the one before, up to the usual size. So the first page leaves before much
+/// had to be registered.
+constexpr std::uint64_t kFirstChunkBytes = 1024 * 1024;
 
 std::uint64_t pages_in(std::span<const PageRun> runs) noexcept {
   std::uint64_t pages = 0;
@@ -95,15 +98,18 @@ Result<> RamSection::Saver::begin(SectionWriter& out) {
 }
 
 Result<> RamSection::Saver::plan_chunks() {
-  const std::uint64_t chunk_bytes = std::min(chunk_bytes_, sink_->prepares_at_most());
+  const std::uint64_t most = std::min(chunk_bytes_, sink_->prepares_at_most());
+  std::uint64_t chunk_bytes = std::min(kFirstChunkBytes, most);
   std::vector<PageRun> lent;
   for (std::uint32_t block = 0; block < layout_.blocks().size(); ++block) {
     const std::uint64_t page_bytes = layout_[block].page_bytes, pages = layout_[block].pages();
-    const std::uint64_t chunk_pages = std::max<std::uint64_t>(1, chunk_bytes / page_bytes);
     RAMFERRY_TRY_ASSIGN(const auto touched, touched_runs(layout_, {block, 0, pages}));
     auto next = touched.begin();
-    for (std::uint64_t first = 0; first < pages; first += chunk_pages) {
-      const PageRun run{block, first, std::min(chunk_pages, pages - first)};
+    for (std::uint64_t first = 0; first < pages;) {
+      const std::uint64_t wanted = std::max<std::uint64_t>(1, chunk_bytes / page_bytes);
+      const PageRun run{block, first, std::min(wanted, pages - first)};
+      first += run.count;
+      chunk_bytes = std::min(chunk_bytes * 2, most);
       auto inside = without_gaps(parts_within(run, next, touched.end()), kGapBytes / page_bytes);
       lent.insert(lent.end(), inside.begin(), inside.end());
       add_chunk(run, std::move(inside));
