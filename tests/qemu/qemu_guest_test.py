@@ -8,7 +8,9 @@ RAMFERRY_LONG=1: every way in with every way out, several times, and across QEMU
 import os
 import unittest
 
-from qemukit import guest
+from qemukit import guest, ramferry
+from qemukit.agreement import compare_checkpoint, compare_stream
+from qemukit.case import MIB
 from qemukit.traveller import TravellerCase
 
 LONG = os.environ.get("RAMFERRY_LONG") == "1"
@@ -48,6 +50,44 @@ class GuestSurvives(TravellerCase):
             self.assertEqual(guest.errors(guest.running(source, 6)), 0)
         finally:
             copy.end()
+
+    def with_differences(self, to):
+        """A migration with XBZRLE that goes round until its cache has had hits, and then as fast as it can."""
+        source = self.traveller.machine
+        source.capabilities(xbzrle=True, return_path=not to.startswith("exec:"))
+        source.ask("migrate-set-parameters", xbzrle_cache_size=256 * MIB, max_bandwidth=48 * MIB, downtime_limit=1)
+        source.ask("migrate", uri=to)
+        source.until(lambda info: info.get("xbzrle-cache", {}).get("pages", 0) > 500)
+        source.unlimited()
+        info = source.migrated()
+        self.assertEqual(info["status"], "completed", info)
+        return info
+
+    def test_differences_as_another_reader_sees_them(self):
+        traveller = self.traveller
+        name = traveller.path("captured")
+        self.with_differences(f"exec:cat >{name}")
+        stream = compare_stream(self, name)
+        self.assertGreater(stream.kinds["xbzrle"], 500)
+        with ramferry.Receive(f"exec:cat {name}", name + ".ckpt") as receive:
+            self.assertEqual(receive.wait(), 0, receive.messages)
+        compare_checkpoint(self, name + ".ckpt", stream)
+        traveller.machine.capabilities(xbzrle=False)
+        traveller.machine.ask("cont")
+
+    def test_the_guest_survives_differences(self):
+        traveller = self.traveller
+        for program in [self.program] + ([self.newer(), self.newer(), self.program] if LONG else []):
+            with self.subTest(to=program.version):
+                traveller.machine.forget_console()
+                guest.running(traveller.machine)
+                file = traveller.path("live.ckpt")
+                with ramferry.Receive(traveller.address("tcp"), file) as receive:
+                    info = self.with_differences(receive.at)
+                    self.assertEqual(receive.wait(), 0, receive.messages)
+                print(f"{info['xbzrle-cache']['pages']} pages came as differences", flush=True)
+                last = traveller.last_count(traveller.machine)
+                traveller.settle(traveller.restore("tcp", file, program), last)
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class Multifd(TravellerCase):
                 with ramferry.Receive(at, traveller.path("kept")) as receive:
                     self.assertEqual(source.migrate(receive.at)["status"], "failed")
                     receive.said_until(naming)
-                self.assertEqual(source.state(), "running")
+                self.assertEqual(source.settled(), "running")
                 self.assertFalse(os.path.exists(traveller.path("kept")))
         traveller.machine.forget_console()
         text = guest.running(traveller.machine)

@@ -66,7 +66,7 @@ class Tunnel(TravellerCase):
             for end in (near, far):
                 self.assertEqual(end.wait()[0], 1, end.messages)
         print(f"both QEMUs saw it after {took:.1f} s", flush=True)
-        self.assertEqual(source.state(), "running")
+        self.assertEqual(source.settled(), "running")
         source.forget_console()
         text = guest.running(source)
         self.assertEqual(guest.errors(text), 0, text)

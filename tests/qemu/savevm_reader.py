@@ -5,16 +5,18 @@
 It shares no code, and no author's assumptions, with the program it checks: it holds the whole file in memory, keeps
 the newest content of every page, and lets the JSON description at the end say how long each device's state is.
 
-usage: savevm_reader.py FILE     prints a JSON summary
+usage: savevm_reader.py FILE [CHANNEL...]    prints a JSON summary; CHANNEL: what came over each of multifd's
 """
 import hashlib
 import json
 import struct
 import sys
+import zlib
 
 EOF, START, PART, END, FULL, SUBSECTION, DESCRIPTION, CONFIGURATION, COMMAND, FOOTER = 0, 1, 2, 3, 4, 5, 6, 7, 8, 0x7e
 ZERO, MEM_SIZE, PAGE, EOS, CONTINUE, XBZRLE, HOOK, COMPRESS, MULTIFD_FLUSH = (
     0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0x100, 0x200)
+MULTIFD_MAGIC, MULTIFD_PAGES, MULTIFD_SYNC = 0x11223344, 128, 1
 PAGE_BYTES = 4096
 
 
@@ -182,8 +184,36 @@ class Savevm:
             if stream.u8() != 1:
                 raise Malformed("an unknown delta encoding")
             self.pages[where] = undelta(self.pages[where] or bytes(PAGE_BYTES), Stream(stream.raw(stream.u16())))
+        elif kind == COMPRESS:
+            self._count("compress")
+            self.pages[where] = zlib.decompress(stream.raw(stream.u32()))
+            if len(self.pages[where]) != PAGE_BYTES:
+                raise Malformed(f"a compressed page of {len(self.pages[where])} bytes")
         else:
             raise Malformed(f"RAM record {flags:#x}")
+
+    def add_channel(self, content):
+        """What came over a channel of multifd, uncompressed. A page that came in several: the last one added stays."""
+        stream = Stream(content)
+        magic, version, uuid, _, pad = (stream.u32(), stream.u32(), stream.raw(16), stream.u8(), stream.raw(39))
+        if magic != MULTIFD_MAGIC or version != 1 or any(pad):
+            raise Malformed(f"a channel that begins with {magic:#x}, version {version}")
+        while stream.peek() is not None:
+            self._packet(stream)
+
+    def _packet(self, stream):
+        magic, version, flags, _, full, _ = (stream.u32() for _ in range(6))
+        number, zeros = stream.u64(), stream.u32()
+        stream.raw(28)
+        block = stream.raw(256).split(b"\0")[0].decode("ascii")
+        offsets = [stream.u64() for _ in range(MULTIFD_PAGES)]
+        if magic != MULTIFD_MAGIC or version != 1 or flags & ~MULTIFD_SYNC or full + zeros > MULTIFD_PAGES:
+            raise Malformed(f"packet {number} at byte {stream.at}")
+        for index, offset in enumerate(offsets[:full + zeros]):
+            if offset % PAGE_BYTES or offset >= self.blocks.get(block, 0):
+                raise Malformed(f"packet {number} has a page at {offset:#x} of block {block}")
+            self._count("multifd page" if index < full else "multifd zero")
+            self.pages[(block, offset // PAGE_BYTES)] = stream.raw(PAGE_BYTES) if index < full else None
 
     def _count(self, kind):
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
@@ -238,12 +268,16 @@ def device_bytes(device):
         1 + 1 + len(part["vmsd_name"]) + 4 + device_bytes(part) for part in device.get("subsections", []))
 
 
-def read(path):
+def read(path, *channels):
     with open(path, "rb") as file:
-        return Savevm(file.read())
+        stream = Savevm(file.read())
+    for channel in channels:
+        with open(channel, "rb") as file:
+            stream.add_channel(file.read())
+    return stream
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    print(json.dumps(read(sys.argv[1]).summary(), indent=1))
+    print(json.dumps(read(*sys.argv[1:]).summary(), indent=1))

@@ -17,9 +17,11 @@ static uint64_t word_of(uint64_t place, uint64_t generation) {
   return (place + 1) * 0x9e3779b97f4a7c15u ^ generation * 0xbf58476d1ce4e5b9u;
 }
 
-// Some pages are zero in every third generation: pages become zero, and stop to be.
+// Some pages are zero in every third generation: pages become zero, and stop to be. Of others a few words change: what
+// a source may send as a difference.
 static uint64_t expected(uint64_t page, uint64_t word, uint64_t generation) {
   if (page % 7 == generation % 3) return 0;
+  if (page % 5 == 1 && word % 64 != 0) generation = 0;
   return word_of(page * kWordsPerPage + word, generation);
 }
 

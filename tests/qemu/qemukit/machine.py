@@ -113,6 +113,13 @@ class Machine:
     def state(self):
         return self.ask("query-status")["status"]
 
+    def settled(self, timeout=60):
+        """Its state when a migration is over: it says 'failed' a little before its guest goes on."""
+        deadline = time.monotonic() + timeout
+        while (state := self.state()) == "finish-migrate" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return state
+
     def migration(self):
         return self.ask("query-migrate")
 
@@ -141,6 +148,18 @@ class Machine:
                 return info
             time.sleep(0.01)
         raise TimeoutError(f"{self.name}: the migration does not end: {self.migration()}")
+
+    def until(self, test, timeout=60):
+        """Waits until test(query-migrate) holds of a migration under way."""
+        deadline = time.monotonic() + timeout
+        while not test(info := self.migration()):
+            if time.monotonic() > deadline or info.get("status") in ("completed", "failed"):
+                raise TimeoutError(f"{self.name}: the migration does not get there: {info}")
+            time.sleep(0.001)
+
+    def transferred(self, count):
+        """Waits until it has sent so many bytes, by its own account."""
+        self.until(lambda info: info.get("ram", {}).get("transferred", 0) >= count)
 
     def arrived(self, timeout=60):
         """Waits for an incoming migration; 'completed' or 'failed', or 'gone' if QEMU ended."""

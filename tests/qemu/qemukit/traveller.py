@@ -11,13 +11,13 @@ from . import guest, programs, ramferry
 class Traveller:
     """The guest, and the QEMU that it runs in."""
 
-    def __init__(self, program, machine="pc-i440fx-7.2"):
+    def __init__(self, program, machine="pc-i440fx-7.2", boot_timeout=300):
         self.guest = guest.Guest()
         self.type = machine
         self.folder = tempfile.mkdtemp(prefix="ramferry-guest-")
         self.machine = self.qemu(program)
         self.sockets = 0
-        guest.running(self.machine, timeout=300)
+        guest.running(self.machine, timeout=boot_timeout)
 
     def end(self):
         self.machine.end()
@@ -34,7 +34,9 @@ class Traveller:
         return self.path(f"socket-{self.sockets}")
 
     def address(self, way):
-        """A free one to listen at."""
+        """A free one to listen at; `way` may be one already."""
+        if ":" in way:
+            return way
         return f"unix:{self.socket()}" if way == "unix" else "tcp:127.0.0.1:0"
 
     def save(self, way, return_path, channels=0, compression="none"):
@@ -56,7 +58,7 @@ class Traveller:
                 status = receive.wait()
         assert status == 0, receive.messages
         assert info["status"] == "completed", info
-        assert source.state() == "postmigrate", source.state()
+        assert source.settled() == "postmigrate", source.settled()
         return file, self.last_count(source)
 
     @staticmethod
@@ -87,7 +89,7 @@ class Traveller:
         file, last = self.save(way_in, return_path and way_in != "exec", channels[0], compression)
         self.settle(self.restore(way_out, file, program, channels[1]), last)
 
-    def tunnel(self, plain, fabric, channels, program):
+    def tunnel(self, plain, fabric, channels, program, patience=120):
         """Straight into another QEMU, through `ramferry tunnel`; what became of both of its ends."""
         source, destination = self.machine, self.qemu(program, incoming="defer")
         try:
@@ -97,21 +99,21 @@ class Traveller:
             source.capabilities(return_path=True)
             with ramferry.TunnelEnd("exit", self.address(fabric), destination.listen(self.address(plain))) as far, \
                     ramferry.TunnelEnd("enter", self.address(plain), far.at) as near:
-                info = source.migrate(near.at, timeout=120)
+                info = source.migrate(near.at, timeout=patience)
                 assert info["status"] == "completed", info
-                assert destination.arrived(120) == "completed", destination.messages()
+                assert destination.arrived(patience) == "completed", destination.messages()
                 ends = [near.wait(), far.wait()]
         except BaseException:
             destination.end()
             raise
-        self.settle(destination, self.last_count(source))
+        self.settle(destination, self.last_count(source), timeout=patience)
         return ends
 
-    def settle(self, destination, last):
+    def settle(self, destination, last, timeout=120):
         """The guest lives there from now on, and counts on from where it was."""
         self.machine.end()
         self.machine = destination
-        text = guest.running(destination)
+        text = guest.running(destination, timeout=timeout)
         counts = guest.counts(text)
         # A line that was being printed during the switch is in two halves.
         assert last < counts[0] <= last + 2, f"{last} at the source, then {counts}"
