@@ -4,6 +4,7 @@
 Everything goes over socket pairs that QEMU inherits: no path, no port number, nothing on this machine listens,
 and nothing is left behind when a process is killed.
 """
+import contextlib
 import json
 import os
 import shlex
@@ -22,6 +23,7 @@ PORTS = ["stdin", "stdout", "stderr", "control"]
 KERNEL_ARGUMENTS = " ".join([
     "console=ttyS0 quiet loglevel=5",       # warnings and worse at once, the whole log at the end: the console is slow
     "log_buf_len=4M",                       # a noisy test must not push an oops out of the log
+    "unknown_nmi_panic panic_print=0x41",   # what Guest.explain() asks for: all tasks, all processors
     "panic=-1",                             # with -no-reboot: a panic ends QEMU, and the run, at once
     "mitigations=off no5lvl",               # emulation has no use for either, and both cost time
     "no_timer_check",                       # a busy host stops the clock that it measures for long enough to panic
@@ -72,6 +74,7 @@ class Guest:
             end.close()
         self._qmp = self.ports.pop("qmp").makefile("rw")
         self._qmp_ready = False
+        self.registers = ""                 # of all processors, once explain() has asked
 
     def _write_instructions(self, job):
         settings = {"rig_host": self.host, "rig_hosts": job.hosts,
@@ -136,12 +139,21 @@ class Guest:
 
     def set_link(self, up):
         """Plugs or pulls the cable of the data link, at this end."""
-        if not self._qmp_ready:
-            self._ask("qmp_capabilities")
-            self._qmp_ready = True
         self._ask("set_link", name="data", up=up)
 
+    def explain(self, seconds):
+        """Makes the kernel say on the console what every processor and task is doing, which is the last thing it does.
+        It is asked by an interrupt that nothing can hold up; where each processor was goes into the log as well."""
+        with contextlib.suppress(OSError, RuntimeError, ValueError, subprocess.TimeoutExpired):
+            self.registers = self._ask("human-monitor-command", command_line="info registers -a")
+            self._ask("inject-nmi")
+            self.process.wait(seconds)
+
     def _ask(self, command, **arguments):
+        if not self._qmp_ready:
+            self._qmp_ready = True
+            self._ask("qmp_capabilities")
+        arguments = {name.replace("_", "-"): value for name, value in arguments.items()}
         self._qmp.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
         self._qmp.flush()
         for line in self._qmp:
@@ -149,7 +161,7 @@ class Guest:
             if "error" in answer:
                 raise RuntimeError(answer["error"]["desc"])
             if "return" in answer:
-                return
+                return answer["return"]
         raise RuntimeError("QEMU is gone")
 
     def read(self, name):
