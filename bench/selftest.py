@@ -110,7 +110,8 @@ class TheDriver(unittest.TestCase):
             return done, json.load(file)
 
     def test_contenders_of_every_kind_are_measured(self):
-        contests = ["unix", "tcp-2", "untouched", "zero", "dirty-uniform", "dirty-second", "receive", "send", "tunnel"]
+        contests = ["unix", "tcp-2", "untouched", "zero", "dirty-uniform", "dirty-second", "receive", "send", "tunnel",
+                    "round-trip"]
         done, data = self.bench(*(word for key in contests for word in ("--only", key)))
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertEqual(sorted(data["contests"]), sorted(contests))

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 
 from . import contenders as who
-from . import trace
+from . import round_trip, trace
 from .contenders import MIB, Job
 
 OURS = "ramferry"
@@ -85,8 +85,14 @@ def nodes(size):
         yield Contest(key, f"{title}, unix", "W2", {OURS: turn(ours, job), "QEMU": direct}, size, content="dense")
 
 
+def round_trips(key, fabric):
+    """Not how fast, but how soon."""
+    return Contest(key, f"a byte there and back, through a tunnel over {fabric}", "latency", {
+        OURS: lambda setup: round_trip.through_tunnel(setup, fabric), "direct": round_trip.direct}, 2 * round_trip.TRIPS)
+
+
 def host(size):
-    return [*sockets(size), *contents(size), *nodes(size), *dirty(size), *cold(size)]
+    return [*sockets(size), *contents(size), *nodes(size), round_trips("round-trip", "unix"), *dirty(size), *cold(size)]
 
 
 def rig(size):
@@ -102,6 +108,7 @@ def rig(size):
         OURS: turn(who.channel, scattered, *pages),
         "verbs loop": turn(who.verbs, dataclasses.replace(scattered, query=""), *pages, "--lanes", 4)}, size // 2)
     yield from rdma_migrations(size)
+    yield round_trips("rdma-round-trip", "rdma")
 
 
 def rdma_migrations(size):

@@ -207,6 +207,10 @@ class Figures:
                           .80, .95)
         yield self._ratio("send", "`send` into QEMU, against QEMU to QEMU", "send", "QEMU", .95, 1.0)
         yield self._ratio("tunnel", "tunnel over unix, against direct", "tunnel", "QEMU", .7, .9)
+        for contest, fabric in (("round-trip", "unix"), ("rdma-round-trip", "rdma, in the rig")):
+            added = [(each[OURS]["trip"] - each["direct"]["trip"]) * 1e6 for each in counted(self.contests.get(contest))
+                     if good(each.get(OURS)) and good(each.get("direct"))]
+            yield self._lower(contest, f"round-trip time that a tunnel over {fabric} adds", "µs", None, None, added, contest)
 
 
 def show(number, unit):
