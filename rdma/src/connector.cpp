@@ -94,6 +94,7 @@ Result<std::unique_ptr<ByteStream>> connect_stock(Log& log, Fabric& fabric, cons
   if (!connected.queue) return fail(errc::peer_failed, "connecting: the destination refused");
   RAMFERRY_TRY_ASSIGN(const auto answer, qemu::decode_greeting(connected.answer));
   link->attach(std::move(connected.queue));
+  link->look_after_peer(options.peer_timeout / 2);
   RAMFERRY_TRY_ASSIGN(
       auto source,
       qemu::QemuSource::make(std::move(link), {.pin_all = pin_all && answer.pin_all, .run = options.chunk}));

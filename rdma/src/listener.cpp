@@ -119,6 +119,7 @@ class RdmaListener final : public Listener {
     RAMFERRY_TRY(link->await_peer(Deadline::after(kMakingTime), [this]() -> Result<> {
       return cancelled_ ? Result<>(fail(errc::cancelled, "accepting")) : Result<>();
     }));
+    link->look_after_peer(options_.peer_timeout / 2);
     stock_ = std::make_unique<qemu::QemuDestination>(std::move(link), pin_all);
     return {};
   }

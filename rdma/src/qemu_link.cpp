@@ -9,7 +9,8 @@
 namespace ramferry::rdma::qemu {
 namespace {
 
-constexpr std::uint64_t kSendId = 1ULL << 32, kReceiveId = 2ULL << 32, kNumber = kSendId - 1;
+constexpr std::uint64_t kSendId = 1ULL << 32, kReceiveId = 2ULL << 32, kLookId = 4ULL << 32,
+                        kNumber = kSendId - 1;
 constexpr std::uint32_t kMostCredits = 64;  // stock ends give one at a time
 constexpr auto kConfirmTick = std::chrono::milliseconds(100);
 constexpr auto kFarewell = std::chrono::seconds(2);
@@ -182,7 +183,28 @@ Result<> QemuLink::pump(Deadline deadline) {
     if (failure_) return {};
     deadline = Deadline::at(std::min(deadline.when(), suspected_until_));
   }
+  RAMFERRY_TRY(look());
+  if (look_after_ && !looking_) deadline = Deadline::at(std::min(deadline.when(), next_look_));
   domain_->wait(deadline);
+  return {};
+}
+
+void QemuLink::look_after_peer(std::chrono::milliseconds silence) noexcept {
+  look_after_ = silence;
+  next_look_ = std::chrono::steady_clock::now() + silence;
+}
+
+/// A write of no bytes needs no key, and no program at the other end: the device acknowledges it, or is gone.
+Result<> QemuLink::look() {
+  if (!look_after_ || looking_ || broken_ || hung_up_ || std::chrono::steady_clock::now() < next_look_)
+    return {};
+  next_look_ = std::chrono::steady_clock::now() + *look_after_;
+  const WorkRequest nothing{
+      .signaled = true, .local = region_->memory().data(), .local_key = region_->local_key(), .id = kLookId};
+  const Posted posted = queue_->post({&nothing, 1});
+  if (posted.error == std::errc::not_enough_memory) return {};  // what fills the queue tells as much
+  if (posted.error) return fail(posted.error, "posting to the device");
+  looking_ = true;
   return {};
 }
 
@@ -192,6 +214,7 @@ Result<> QemuLink::poll() {
     RAMFERRY_TRY_ASSIGN(const std::size_t count, domain_->poll(done));
     if (count == 0) return {};
     progress_ = true;
+    if (look_after_) next_look_ = std::chrono::steady_clock::now() + *look_after_;
     counters_.completions.add(count);
     for (std::size_t i = 0; i < count; ++i) RAMFERRY_TRY(complete(done[i]));
   }
@@ -212,7 +235,9 @@ Result<> QemuLink::complete(const Completion& completion) {
     return {};
   }
   if (is_receive) return arrived(number, completion.bytes);
-  if (is_send)
+  if ((completion.id & kLookId) != 0)
+    looking_ = false;
+  else if (is_send)
     free_sends_.push_back(number);
   else if (written_)
     written_(number);

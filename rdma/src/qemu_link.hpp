@@ -41,6 +41,10 @@ class QemuLink {
   /// An accepted connection: until the peer has confirmed it. `step` is called now and then, and may end it.
   Result<> await_peer(Deadline deadline, const std::function<Result<>()>& step);
 
+  /// From now on, a peer that says nothing for so long while we wait is asked for a sign of life, by a write
+  /// of no bytes, which only its device sees: one whose host is gone or cut off fails the connection then.
+  void look_after_peer(std::chrono::milliseconds silence) noexcept;
+
   /// Answers and `ready`: goes at once.
   Result<> send(MessageType type, std::uint32_t repeat, ConstBytes data);
   /// Waits until the peer is ready for it.
@@ -78,6 +82,7 @@ class QemuLink {
   void suspect(const Error& error);
   Result<> arrived(std::size_t buffer, std::uint32_t bytes);
   Result<> recycle(std::size_t buffer);
+  Result<> look();
   Bytes send_buffer(std::size_t index) const noexcept;
   Bytes receive_buffer(std::size_t index) const noexcept;
   Receive receive_into(std::size_t index) const noexcept;
@@ -101,7 +106,10 @@ class QemuLink {
   std::optional<Error> failure_;
   std::optional<Error> suspected_;  ///< a failure, unless it turns out that the peer hung up
   std::chrono::steady_clock::time_point suspected_until_;
-  bool broken_ = false;  ///< the connection can carry nothing more
+  std::optional<std::chrono::milliseconds> look_after_;
+  std::chrono::steady_clock::time_point next_look_;
+  bool looking_ = false;  ///< a sign of life is on its way
+  bool broken_ = false;   ///< the connection can carry nothing more
   bool hung_up_ = false, progress_ = false;
   std::atomic<bool> cancelled_ = false;
 };

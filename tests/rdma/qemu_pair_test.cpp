@@ -293,6 +293,32 @@ TEST(QemuListener, RefusesTheDialectThatItWasToldNotToSpeak) {
   }
 }
 
+TEST(QemuPair, NoticesAPeerThatIsCutOff) {
+  ModelNet net;
+  Pair pair = testing::make_pair(net, "peer-timeout=1", "peer-timeout=1");
+  net.cut();
+  std::array<std::byte, 5> words{};
+  const auto received = pair.destination->receive(words, Deadline::after(kPatience));
+  ASSERT_FALSE(received);
+  EXPECT_TRUE(received.error().is(errc::peer_gone)) << received.error().message();
+  const auto finished = pair.source->finish(Deadline::after(kPatience));
+  ASSERT_FALSE(finished);
+  EXPECT_TRUE(finished.error().is(errc::peer_gone)) << finished.error().message();
+}
+
+TEST(QemuPair, BearsAPeerThatHasNothingToSay) {
+  ModelNet net;
+  Pair pair = testing::make_pair(net, "peer-timeout=1", "peer-timeout=1");
+  std::array<std::byte, 5> words{};
+  const auto none = pair.destination->receive(words, Deadline::after(std::chrono::milliseconds(2500)));
+  ASSERT_FALSE(none);
+  EXPECT_TRUE(none.error().is(errc::timed_out)) << none.error().message();
+  std::thread sending([&] { EXPECT_TRUE(pair.source->send(as_bytes("words"))); });
+  EXPECT_TRUE(receive_exactly(*pair.destination, words, Deadline::after(kPatience)));
+  sending.join();
+  EXPECT_GE(net.counts().looks, 2U);
+}
+
 TEST(QemuPair, CancelEndsWhateverWaits) {
   ModelNet net;
   Pair pair = testing::make_pair(net);
