@@ -49,11 +49,14 @@ json to_json(const ReceiveReport& report) {
           {"sync-seconds", seconds(report.syncing)}};
 }
 
-void print(const ReceiveReport& report) {
+void print(const ReceiveReport& report, checkpoint::Format format) {
   fmt::print("kept {} as {}\n", report.machine, report.path.string());
   const double rate = static_cast<double>(report.stream_bytes) / std::max(1e-9, seconds(report.took));
-  fmt::print("  {:<12} {}, of which {} in {} pages with content\n", "memory", format_size(report.ram_bytes),
-             format_size(report.stored_pages * checkpoint::kPageBytes), report.stored_pages);
+  fmt::print("  {:<12} {}", "memory", format_size(report.ram_bytes));
+  if (format == checkpoint::Format::checkpoint)  // a plain stream's pages are not counted
+    fmt::print(", of which {} in {} pages with content",
+               format_size(report.stored_pages * checkpoint::kPageBytes), report.stored_pages);
+  fmt::print("\n");
   fmt::print("  {:<12} {}, device state {}\n", "file", format_size(report.file_bytes),
              format_size(report.state_bytes));
   fmt::print("  {:<12} {:.2f} s, {:.2f} s of it on the disk; {} on the wire, {}/s\n", "time",
@@ -125,7 +128,7 @@ int receive(const Options& options) {
     } else if (options.as_json) {
       fmt::print("{}\n", to_json(*result).dump(-1, ' ', false, json::error_handler_t::replace));
     } else {
-      print(*result);
+      print(*result, how->format);
     }
     std::fflush(stdout);
   });
