@@ -15,6 +15,8 @@ namespace {
 /// What our memory is called in the source's writes: not where it is, and never 0.
 constexpr std::uint64_t kAddresses = 1ULL << 40;
 constexpr std::uint64_t kMostBytes = 1ULL << 60;
+/// So many requests in a row make a source that goes through its memory in order.
+constexpr unsigned kInOrder = 3;
 
 Failure lie(const std::string& what) {
   return fail(errc::protocol_mismatch, "serving the source's RDMA: " + what);
@@ -106,7 +108,11 @@ Result<> QemuDestination::serve_round() {
     asked_ = false;
     switch (message->type) {
       case MessageType::blocks_request: RAMFERRY_TRY(show_blocks()); break;
-      case MessageType::register_request: RAMFERRY_TRY(open_windows(*message)); break;
+      case MessageType::register_request:
+        RAMFERRY_TRY(open_windows(*message));
+        RAMFERRY_TRY(ask_once());
+        get_ready();
+        break;
       case MessageType::unregister_request: RAMFERRY_TRY(shut_windows(*message)); break;
       case MessageType::zero: RAMFERRY_TRY(fill(zero_of(*message))); break;
       case MessageType::round_over: return {};
@@ -185,25 +191,55 @@ Result<RegisterResult> QemuDestination::open_window(const RegisterRequest& reque
     result.key = open->second.region->remote_key();
     return result;
   }
+  const Place place{request.block, first};
+  const bool goes_on = place == Place{asked_for_.block, asked_for_.chunk + 1} && first == last;
+  in_order_ = goes_on ? in_order_ + 1 : 0;
+  asked_for_ = place;
   RAMFERRY_TRY_ASSIGN(result.key, window(*to, first, last));
   return result;
+}
+
+/// While the source writes into one chunk the next is registered, if it will probably be asked for: so it
+/// need not wait until all its pages have been made and pinned.
+void QemuDestination::get_ready() {
+  const Place next{asked_for_.block, asked_for_.chunk + 1};
+  if (in_order_ < kInOrder || next_ == next || pin_all_) return;
+  Target& target = targets_[next.block];
+  if (next.chunk >= target.chunks() || target.windows.contains(next.chunk)) return;
+  next_.reset();
+  next_region_.reset();
+  if (auto region = pin(target, next.chunk, next.chunk)) {
+    next_ = next;
+    next_region_ = std::move(region).value();
+  }
 }
 
 /// Registers chunks [first, last]; the key.
 Result<std::uint32_t> QemuDestination::window(Target& target, std::uint64_t first, std::uint64_t last) {
   if (windows_ >= most_windows_) return lie("it registers more often than there are chunks");
+  std::unique_ptr<PinnedRegion> region;
+  if (next_ && &targets_[next_->block] == &target && next_->chunk == first && first == last) {
+    region = std::move(next_region_);
+    next_.reset();
+  } else {
+    RAMFERRY_TRY_ASSIGN(region, pin(target, first, last));
+  }
+  const std::uint64_t begin = first * kChunkBytes;
+  target.landing->note_written(begin, std::min((last + 1) * kChunkBytes, target.length) - begin);
+  const std::uint32_t key = region->remote_key();
+  target.windows.emplace(first, Window{last, std::move(region)});
+  ++windows_;
+  return key;
+}
+
+Result<std::unique_ptr<PinnedRegion>> QemuDestination::pin(Target& target, std::uint64_t first,
+                                                           std::uint64_t last) {
   const std::uint64_t begin = first * kChunkBytes;
   const std::uint64_t length = std::min((last + 1) * kChunkBytes, target.length) - begin;
   const Bytes memory = target.landing->window(begin, length);
   if (memory.size() != length)
     return fail(errc::unsupported, "serving the source's RDMA: there is no memory to write into");
-  target.landing->note_written(begin, length);
-  RAMFERRY_TRY_ASSIGN(auto region,
-                      link_->pin(memory, Rights::remote_write, kAddresses + target.offset + begin));
-  const std::uint32_t key = region->remote_key();
-  target.windows.emplace(first, Window{last, std::move(region)});
-  ++windows_;
-  return key;
+  return link_->pin(memory, Rights::remote_write, kAddresses + target.offset + begin);
 }
 
 /// No stock source asks for it.
@@ -217,6 +253,8 @@ Result<> QemuDestination::shut_windows(const Message& message) {
 
 void QemuDestination::close_windows() noexcept {
   closed_ = true;
+  next_.reset();
+  next_region_.reset();
   for (Target& each : targets_) each.windows.clear();
 }
 

@@ -12,6 +12,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace ramferry::rdma::qemu {
@@ -51,14 +52,23 @@ class QemuDestination final : public HookedStream {
     std::uint64_t chunks() const noexcept { return (length + kChunkBytes - 1) / kChunkBytes; }
   };
 
+  /// A single chunk.
+  struct Place {
+    std::uint32_t block = 0;
+    std::uint64_t chunk = 0;
+    bool operator==(const Place&) const = default;
+  };
+
   Result<> ask_once();
   Result<> serve_round();
   Result<> show_blocks();
   Result<> open_windows(const Message& message);
+  void get_ready();
   Result<> shut_windows(const Message& message);
   Result<> fill(const Zero& wanted);
   Result<RegisterResult> open_window(const RegisterRequest& request);
   Result<std::uint32_t> window(Target& target, std::uint64_t first, std::uint64_t last);
+  Result<std::unique_ptr<PinnedRegion>> pin(Target& target, std::uint64_t first, std::uint64_t last);
   Result<Target*> target(std::uint32_t block, std::uint64_t where, std::uint64_t length);
   Result<> check_memory() const;
 
@@ -67,6 +77,11 @@ class QemuDestination final : public HookedStream {
   ConstBytes pending_;  ///< of the message that was received last
   std::vector<Target> targets_;
   std::uint64_t windows_ = 0, most_windows_ = 0;
+
+  Place asked_for_;            ///< the last one
+  unsigned in_order_ = 0;      ///< requests in a row that went on where the one before ended
+  std::optional<Place> next_;  ///< registered before it was asked for
+  std::unique_ptr<PinnedRegion> next_region_;
 };
 
 }  // namespace ramferry::rdma::qemu

@@ -212,6 +212,26 @@ TEST(QemuRound, RegistersOnlyRunsThatAreWritten) {
   EXPECT_LT(test::resident_pages(rams.there[0].bytes()), 3U) << "zeroing what was never touched touches it";
 }
 
+/// As a stock source asks: 1 MiB after the other.
+TEST(QemuDestination, GetsTheNextChunkReadyForASourceThatGoesInOrder) {
+  ModelNet net;
+  Pair pair = testing::make_pair(net, "pin=demand&chunk=1M");
+  Rams rams({64 * kMiB});
+  test::fill_pattern(rams.here[0].slice(0, 8 * kMiB), 6);
+  test::fill_pattern(rams.here[0].slice(20 * kMiB, kMiB), 7);
+  run_rounds(pair, rams, 2, [&]() -> Result<> {
+    RAMFERRY_TRY(pair.source->agree(rams.sizes, {{0, 0, 8 * kMiB}, {0, 20 * kMiB, kMiB}}));
+    RAMFERRY_TRY(stage_all(*pair.source, rams, {0, 0, 8 * kMiB}));
+    RAMFERRY_TRY(stage_all(*pair.source, rams, {0, 20 * kMiB, kMiB}));
+    return pair.source->end_round();
+  });
+  EXPECT_TRUE(rams.same());
+  EXPECT_EQ(net.counts().remotely_writable_bytes, 10 * kMiB)
+      << "eight, one ahead of them, and the lonely one";
+  pair.destination->close_windows();
+  EXPECT_EQ(net.counts().remotely_writable_bytes, 0U);
+}
+
 /// A QEMU 7.2 does not survive a no.
 TEST(QemuDestination, GrantsPinAllWhateverItPinsItself) {
   ModelNet net;
