@@ -30,6 +30,7 @@ class HookedRam {
 
  private:
   class Block;
+  class Keeping;
   HookedStream& stream_;
   std::vector<std::unique_ptr<Block>> blocks_;
 };
