@@ -29,12 +29,14 @@ struct Scribbler final : Observer {
   void on_state(State /*from*/, State /*to*/) noexcept override { reporting.log->mark(0, 0, kPage); }
   void on_round(const RoundReport& report) noexcept override {
     if (report.round > until) return;
-    while (report.round == 1 && reporting.difference()) std::this_thread::yield();
+    while (report.round == 1 && reporting.difference())
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     const Bytes memory = reporting.rig.source.layout()[0].host;
     for (std::size_t page = 0; page < memory.size(); page += kPage)
       for (std::size_t word = 0; word < words; ++word) {
         const std::uint64_t value = random();
-        std::memcpy(memory.data() + page + random() % (kPage / 8) * 8, &value, sizeof value);
+        const std::size_t offset = page + random() % (kPage / 8) * 8;
+        guest_writes(memory.subspan(offset, sizeof value), std::as_bytes(std::span(&value, 1)));
       }
     reporting.log->mark(0, 0, memory.size());
   }
@@ -188,12 +190,12 @@ TEST(Xbzrle, PagesThatBecameZeroAreForgotten) {
     void on_state(State /*from*/, State /*to*/) noexcept override { reporting.log->mark(0, 0, kPage); }
     void on_round(const RoundReport& report) noexcept override {
       if (report.round > 5) return;
-      while (report.round == 1 && reporting.difference()) std::this_thread::yield();
+      while (report.round == 1 && reporting.difference())
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
       const Bytes all = reporting.rig.source.layout()[0].host;
-      if (report.round % 2 == 0)
-        std::fill(all.begin(), all.end(), std::byte{0});
-      else
-        fill_pattern(all, 7);  // the same again
+      std::vector<std::byte> content(all.size());
+      if (report.round % 2 != 0) fill_pattern(content, 7);  // the same again
+      guest_writes(all, content);
       reporting.log->mark(0, 0, all.size());
     }
     ReportingRig& reporting;

@@ -67,7 +67,11 @@ class FakeVm final : public migration::GuestControl {
   std::vector<std::thread> writers_;
 };
 
-/// "block 0 page 17", the first page that is not the same in both; nothing if all are.
+/// A guest writes whole pages, also while they are being sent.
+void guest_writes(Bytes to, ConstBytes content) noexcept;
+
+/// "block 0 page 17", the first page that is not the same in both; nothing if all are. Also while they
+/// change.
 std::optional<std::string> first_difference(const migration::RamLayout& one,
                                             const migration::RamLayout& other);
 

@@ -9,6 +9,9 @@ namespace {
 using namespace ramferry::migration;
 using namespace std::chrono_literals;
 
+/// Nobody waits for a timeout of the other end; on a busy machine this is still seconds.
+constexpr auto kSoon = 30s, kLong = 120s;
+
 const FakeVm::Options kSmall = {.pages = {96, 3}, .seed = 11, .writers = 1, .writes_per_second = 2'000};
 
 /// Cuts at call 1, 2, 3 … of `end` until a migration gets through; returns the number of calls it has.
@@ -41,7 +44,8 @@ TEST(Cancel, AtAnyMomentLeavesOneOwnerAndIsQuick) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     std::mt19937_64 random(seed);
     const auto wait = std::chrono::microseconds(random() % 12'000);
-    ReportingRig reporting({.vm = {.seed = seed, .writers = 1}, .limits = {.bandwidth = 2'000'000'000}});
+    ReportingRig reporting(
+        {.vm = {.seed = seed, .writers = 1}, .limits = {.bandwidth = 2'000'000'000}, .timeout = kLong});
     std::chrono::steady_clock::time_point cancelled_at;
     reporting.rig.meanwhile = [&](OutgoingMigration& outgoing) {
       std::this_thread::sleep_for(wait);
@@ -49,7 +53,7 @@ TEST(Cancel, AtAnyMomentLeavesOneOwnerAndIsQuick) {
       outgoing.cancel();
     };
     const Outcome outcome = reporting.rig.migrate(loopback(seed));
-    EXPECT_LT(std::chrono::steady_clock::now() - cancelled_at, 2s);
+    EXPECT_LT(std::chrono::steady_clock::now() - cancelled_at, kSoon);
     expect_one_owner(outcome, reporting);
     if (!outcome.source) {
       EXPECT_TRUE(outcome.source.error().is(errc::cancelled)) << outcome.source.error().message();
@@ -75,7 +79,7 @@ TEST(Cancel, UnblocksACallThatIsStuckAndTheGuestRunsOn) {
     };
     const Outcome outcome = reporting.rig.migrate(meddled_loopback(meddling));
     if (!meddling->stuck) break;
-    EXPECT_LT(std::chrono::steady_clock::now() - cancelled_at, 2s);
+    EXPECT_LT(std::chrono::steady_clock::now() - cancelled_at, kSoon);
     expect_one_owner(outcome, reporting);
   }
 }
@@ -86,7 +90,7 @@ TEST(Cancel, DoesNotWaitForAPeerThatSaysNothing) {
     auto meddling = std::make_shared<Meddling>();
     meddling->stuck_end = End::destination;
     meddling->stuck_at = call;
-    ReportingRig each({.vm = kSmall, .timeout = 20s});
+    ReportingRig each({.vm = kSmall, .timeout = kLong});
     std::chrono::steady_clock::time_point cancelled_at{};
     std::chrono::nanoseconds took{};
     each.rig.meanwhile = [&](OutgoingMigration& outgoing) {
@@ -98,7 +102,7 @@ TEST(Cancel, DoesNotWaitForAPeerThatSaysNothing) {
       each.rig.cancel_destination();
     };
     const Outcome outcome = each.rig.migrate(meddled_loopback(meddling));
-    EXPECT_LT(took, 2s);
+    EXPECT_LT(took, kSoon);
     EXPECT_TRUE(!outcome.source && outcome.source.error().is(errc::cancelled));
     expect_one_owner(outcome, each);
   }

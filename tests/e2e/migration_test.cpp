@@ -22,18 +22,20 @@ void expect_moved_but_different(const Outcome& outcome, const ReportingRig& repo
 
 /// Writes all of the source's memory on the migration thread, once the first round has arrived.
 struct Rewrite final : Observer {
-  Rewrite(ReportingRig& on, std::function<void(Bytes)> write) : reporting(on), change(std::move(write)) {
+  Rewrite(ReportingRig& on, std::function<void(Bytes)> content) : reporting(on), make(std::move(content)) {
     reporting.rig.observer = this;
   }
   void on_round(const RoundReport& report) noexcept override {
     if (report.round != 1) return;
-    while (reporting.difference()) std::this_thread::yield();
+    while (reporting.difference()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     const Bytes memory = reporting.rig.source.layout()[0].host;
-    change(memory);
+    std::vector<std::byte> content(memory.size());
+    make(content);
+    guest_writes(memory, content);
     reporting.log->mark(0, 0, memory.size());
   }
   ReportingRig& reporting;
-  std::function<void(Bytes)> change;
+  std::function<void(Bytes)> make;
 };
 
 TEST(Migration, MovesAGuest) {
