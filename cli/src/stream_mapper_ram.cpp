@@ -75,8 +75,9 @@ Result<bool> StreamMapper::ram_record() {
 }
 
 Result<> StreamMapper::ram_blocks(std::uint64_t total) {
-  constexpr std::uint64_t kMostBytes = std::uint64_t{4} << 40;  // a bit per page is kept
-  if (total > kMostBytes || !map_.blocks.empty()) return broken("RAM of " + std::to_string(total) + " bytes");
+  constexpr std::uint64_t kMostPages = std::uint64_t{1} << 30;  // a bit per page is kept
+  if (total / map_.page_bytes > kMostPages || !map_.blocks.empty())
+    return broken("RAM of " + std::to_string(total) + " bytes");
   while (total != 0) {
     MappedBlock block;
     RAMFERRY_TRY_ASSIGN(block.name, text8());

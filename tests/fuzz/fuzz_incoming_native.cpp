@@ -8,21 +8,6 @@ using namespace ramferry::migration;
 
 namespace {
 
-class CannedChannel final : public fuzz::Canned<Channel> {
- public:
-  using Canned::Canned;
-  Result<> expose(SlotId /*slot*/, Landing& /*landing*/) override { return {}; }
-  Result<> revoke(Deadline /*deadline*/) override { return {}; }
-  Result<> lend(std::span<const Placement> /*plan*/) override { return {}; }
-  Result<> prepare(ConstBytes /*range*/) override { return {}; }
-  Result<> place(std::span<const Placement> /*batch*/) override { return {}; }
-  Result<> zero(std::span<const ZeroRun> /*runs*/) override { return {}; }
-  Result<Epoch> fence() override { return Epoch{1}; }
-  Result<> settle(Epoch /*epoch*/, Deadline /*deadline*/) override { return {}; }
-  Epoch settled() const noexcept override { return 0; }
-  SessionId session() const noexcept override { return {}; }
-};
-
 fuzz::Input conversation(native::MessageType last, ConstBytes payload) {
   fuzz::Input bytes;
   const auto hello = native::encode(native::Hello{.optional = 3, .machine = "ramferry-1"});
@@ -43,7 +28,7 @@ fuzz::Input conversation(native::MessageType last, ConstBytes payload) {
 namespace {
 
 bool take_in(ConstBytes bytes) {
-  return fuzz::take_in(std::unique_ptr<Channel>(std::make_unique<CannedChannel>(bytes)));
+  return fuzz::take_in(std::unique_ptr<Channel>(std::make_unique<fuzz::CannedChannel>(bytes)));
 }
 
 }  // namespace

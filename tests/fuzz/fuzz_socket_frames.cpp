@@ -6,6 +6,7 @@
 // The first byte of the input says in what pieces the connection delivers the rest.
 #include "../../tcp/src/inbox.hpp"
 #include "../../tcp/src/lane_reader.hpp"
+#include "../../tcp/src/multifd_hello.hpp"
 #include "../../tcp/src/preamble.hpp"
 #include "fuzz/replay.hpp"
 
@@ -82,7 +83,13 @@ class Events final : public LaneEvents {
   Inbox inbox_{kWindow};
 };
 
+/// What a connection may begin with: a lane's preamble, or a QEMU's multifd channel.
 void read_preamble(ConstBytes input) {
+  if (const auto hello = decode_multifd_hello(input.first(std::min(input.size(), kMultifdHelloBytes)))) {
+    std::vector<std::byte> again;
+    encode_multifd_hello(*hello, again);
+    RAMFERRY_FUZZ_CHECK(decode_multifd_hello(again).has_value());
+  }
   if (input.size() < kPreamblePrefix) return;
   const auto size =
       decode_preamble_size(std::span<const std::byte, kPreamblePrefix>(input.data(), kPreamblePrefix));
@@ -178,5 +185,6 @@ std::vector<fuzz::Input> fuzz::seeds() {
                         i);
       },
       0);
+  add([](Input& i) { encode_multifd_hello({.channel = 3}, i); }, 0);
   return all;
 }

@@ -2,6 +2,7 @@
 // A small destination machine that takes a migration from bytes: for the fuzz targets of both dialects.
 #pragma once
 
+#include "fuzz/canned.hpp"
 #include "fuzz/replay.hpp"
 
 #include <ramferry/migration/global_state.hpp>
@@ -9,10 +10,7 @@
 #include <ramferry/migration/native_protocol.hpp>
 #include <ramferry/migration/ram_section.hpp>
 
-#include <algorithm>
 #include <array>
-#include <cstring>
-#include <map>
 
 namespace ramferry::fuzz {
 
@@ -97,26 +95,6 @@ inline Input savevm_stream(bool native) {
   out.u8(0).u8(6).u32(2).raw(as_bytes("{}"));
   return bytes;
 }
-
-/// Receives what it was given and then the end; what is sent goes nowhere.
-template <class Base>
-class Canned : public Base {
- public:
-  explicit Canned(ConstBytes bytes) : rest_(bytes) {}
-  Result<> send(ConstBytes /*bytes*/) override { return {}; }
-  Result<std::size_t> receive(Bytes into, Deadline /*deadline*/) override {
-    const std::size_t count = std::min(into.size(), rest_.size());
-    if (count != 0) std::memcpy(into.data(), rest_.data(), count);
-    rest_ = rest_.subspan(count);
-    return count;
-  }
-  Result<> finish(Deadline /*deadline*/) override { return {}; }
-  void cancel() noexcept override {}
-  StreamStats stats() const noexcept override { return {}; }
-
- private:
-  ConstBytes rest_;
-};
 
 /// Gives one link.
 class OneLink final : public Listener {

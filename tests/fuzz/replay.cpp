@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Runs one fuzz target over generated inputs: see replay.hpp.
 //
-//   fuzz_NAME_replay [--corpus DIR] [--cases N] [--case N | --file FILE] [--write-seeds DIR]
+//   fuzz_NAME_replay [--corpus FILE] [--cases N] [--case N | --file FILE | --unpack DIR | --pack DIR]
 //
-// A crash prints the number of the case; --case N runs it alone, --write-seeds makes a corpus for libFuzzer.
+// A crash prints the number of the case; --case N runs it alone. --unpack writes seeds and corpus as files
+// for libFuzzer; --pack prints the files of a folder as a corpus (tests/fuzz/run does both).
 #include "fuzz/replay.hpp"
+
+#include "fuzz/corpus.hpp"
 
 #include <sys/resource.h>
 #include <unistd.h>
@@ -150,7 +153,7 @@ Input read_file(const std::filesystem::path& path) {
 }
 
 struct Options {
-  std::string corpus, file, write_seeds;
+  std::string corpus, file, unpack, pack;
   std::uint64_t cases = 5000, only_case = 0;
 };
 
@@ -166,8 +169,10 @@ bool parse(const std::vector<std::string_view>& words, Options& into) {
       into.corpus = value;
     else if (words[i] == "--file")
       into.file = value;
-    else if (words[i] == "--write-seeds")
-      into.write_seeds = value;
+    else if (words[i] == "--unpack")
+      into.unpack = value;
+    else if (words[i] == "--pack")
+      into.pack = value;
     else if (words[i] == "--cases")
       known = number(value, into.cases);
     else if (words[i] == "--case")
@@ -179,14 +184,12 @@ bool parse(const std::vector<std::string_view>& words, Options& into) {
   return true;
 }
 
-std::size_t run_corpus(const std::string& folder) {
-  std::size_t count = 0;
-  if (folder.empty() || !std::filesystem::is_directory(folder)) return count;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
-    run(entry.path().filename().string(), read_file(entry.path()));
-    ++count;
+void run_corpus(const std::vector<Input>& corpus) {
+  for (std::size_t i = 0; i < corpus.size(); ++i) {
+    run("input " + std::to_string(i + 1) + " of the corpus", corpus[i]);
+    // It is read again as it was written: what libFuzzer finds later is kept in the same form.
+    RAMFERRY_FUZZ_CHECK(from_line(to_line(corpus[i])) == corpus[i]);
   }
-  return count;
 }
 
 void run_seeds(const std::vector<Input>& all) {
@@ -199,26 +202,45 @@ void run_seeds(const std::vector<Input>& all) {
   }
 }
 
-void write_seeds(const std::vector<Input>& all, const std::string& folder) {
+void unpack(const std::vector<Input>& inputs, const std::string& folder, const std::string& name) {
   std::filesystem::create_directories(folder);
-  for (std::size_t i = 0; i < all.size(); ++i)
-    std::ofstream(folder + "/seed-" + std::to_string(i), std::ios::binary)
-        .write(reinterpret_cast<const char*>(all[i].data()), static_cast<std::streamsize>(all[i].size()));
+  for (std::size_t i = 0; i < inputs.size(); ++i)
+    std::ofstream(folder + "/" + name + std::to_string(i), std::ios::binary)
+        .write(reinterpret_cast<const char*>(inputs[i].data()),
+               static_cast<std::streamsize>(inputs[i].size()));
+}
+
+/// Short ones first.
+void pack(const std::string& folder) {
+  std::vector<Input> inputs;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    inputs.push_back(read_file(entry.path()));
+  std::sort(inputs.begin(), inputs.end(), [](const Input& one, const Input& other) {
+    return one.size() != other.size() ? one.size() < other.size() : one < other;
+  });
+  for (const Input& input : inputs)
+    if (!input.empty()) std::printf("%s\n", to_line(input).c_str());
 }
 
 int replay(const Options& options) {
   const std::vector<Input> all = seeds();
-  if (!options.write_seeds.empty()) return write_seeds(all, options.write_seeds), 0;
+  const std::vector<Input> corpus = read_corpus(options.corpus);
+  if (!options.unpack.empty()) {
+    unpack(all, options.unpack, "seed-");
+    unpack(corpus, options.unpack, "kept-");
+    return 0;
+  }
+  if (!options.pack.empty()) return pack(options.pack), 0;
   watch_for_crashes();
   if (!options.file.empty()) return run(options.file, read_file(options.file)), 0;
   if (options.only_case != 0)
     return run("case " + std::to_string(options.only_case), Mutator(all, options.only_case).make()), 0;
-  const std::size_t files = run_corpus(options.corpus);
+  run_corpus(corpus);
   run_seeds(all);
   for (std::uint64_t number = 1; number <= options.cases; ++number)
     run("case " + std::to_string(number), Mutator(all, number).make());
-  std::printf("%zu seeds, %zu corpus files and %llu generated cases: all right\n", all.size(), files,
-              static_cast<unsigned long long>(options.cases));
+  std::printf("%zu seeds, %zu inputs of the corpus and %llu generated cases: all right\n", all.size(),
+              corpus.size(), static_cast<unsigned long long>(options.cases));
   return 0;
 }
 
@@ -230,9 +252,10 @@ int main(int count, char** words) {
   const char* thorough = std::getenv("RAMFERRY_LONG");
   if (thorough != nullptr && std::string_view(thorough) == "1") options.cases = 100'000;
   if (!ramferry::fuzz::parse({words + 1, words + count}, options)) {
-    std::fprintf(stderr,
-                 "usage: %s [--corpus DIR] [--cases N] [--case N | --file FILE] [--write-seeds DIR]\n",
-                 words[0]);
+    std::fprintf(
+        stderr,
+        "usage: %s [--corpus FILE] [--cases N] [--case N | --file FILE | --unpack DIR | --pack DIR]\n",
+        words[0]);
     return 2;
   }
   return ramferry::fuzz::replay(options);
