@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""A live Linux guest in stock QEMUs goes over `rdma:` and counts on without an error: into a file and out of it in QEMU's
-own protocol, and from QEMU to QEMU through `ramferry tunnel`.
+"""A live Linux guest in stock QEMUs goes over `rdma:` and counts on without an error: into a file and out of it in
+QEMU's own protocol, and from QEMU to QEMU through `ramferry tunnel`.
 
 Needs an RDMA device; tests/soft-roce/rig runs it where there is none. One boot, then hop after hop.
 """
@@ -10,6 +10,9 @@ import unittest
 from qemukit import programs, ramferry
 from qemukit.rdma import PATIENCE, RdmaCase
 from qemukit.traveller import Traveller
+
+# Nested on a busy machine, all of the guest may stand still for longer than a dead peer is given.
+PATIENT = "peer-timeout=300&ack-timeout=20"
 
 
 class ALiveGuest(RdmaCase):
@@ -55,7 +58,8 @@ class ALiveGuest(RdmaCase):
     def test_through_the_tunnel(self):
         for pin, channels in (("all", 0), ("demand", 4)):
             with self.subTest(pin=pin, multifd=channels):
-                ends = self.traveller.tunnel("unix", f"{self.uri()}?pin={pin}", channels, self.program, patience=600)
+                fabric = f"{self.uri()}?pin={pin}&{PATIENT}"
+                ends = self.traveller.tunnel("unix", fabric, channels, self.program, patience=600)
                 for status, report in ends:
                     self.assertEqual(status, 0)
                     self.assertGreaterEqual(report["streams"], 1 + channels)

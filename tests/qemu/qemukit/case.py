@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Tests of real QEMUs that are paused, or run their firmware: machines, files and addresses that go away by themselves."""
+"""Tests of real QEMUs that are paused, or run their firmware: machines, files and addresses that end by themselves."""
 import hashlib
 import os
 import random

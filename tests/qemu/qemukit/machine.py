@@ -107,8 +107,8 @@ class Machine:
             {"capability": name.replace("_", "-"), "state": state} for name, state in switches.items()])
 
     def unlimited(self):
-        """As fast as it goes, and stopping its guest for the rest however slow this machine is; the defaults are 128 MiB/s
-        and 300 ms."""
+        """As fast as it goes, and stopping its guest for the rest however slow this machine is; the defaults are
+        128 MiB/s and 300 ms."""
         self.ask("migrate-set-parameters", max_bandwidth=1 << 40, downtime_limit=60_000)
 
     def state(self):

@@ -97,10 +97,11 @@ class Traveller:
                 machine.multifd(channels)
             source.unlimited()
             source.capabilities(return_path=True)
+            options = fabric[len(fabric.split("?")[0]):]
             with ramferry.TunnelEnd("exit", self.address(fabric), destination.listen(self.address(plain))) as far, \
-                    ramferry.TunnelEnd("enter", self.address(plain), far.at) as near:
+                    ramferry.TunnelEnd("enter", self.address(plain), far.at + options) as near:
                 info = source.migrate(near.at, timeout=patience)
-                assert info["status"] == "completed", info
+                assert info["status"] == "completed", (info, near.wait(), near.messages, far.wait(), far.messages)
                 assert destination.arrived(patience) == "completed", destination.messages()
                 ends = [near.wait(), far.wait()]
         except BaseException:
