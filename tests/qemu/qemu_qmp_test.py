@@ -284,12 +284,7 @@ class Comparison(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        try:
-            cls.qemu = programs.installed()
-        except programs.Missing as missing:
-            if os.environ.get("RAMFERRY_REQUIRE_QEMU") == "1":
-                raise
-            raise unittest.SkipTest(str(missing)) from missing
+        cls.qemu = programs.installed_or_skip()
         if cls.qemu.line != "7.2":
             raise unittest.SkipTest(f"the session is that of QEMU 7.2, here is {cls.qemu.version}")
 
@@ -522,12 +517,7 @@ class Driver(unittest.TestCase):
     """`ramferry migrate`, `status` and `cancel` drive real QEMUs as they drive our own VM."""
 
     def setUp(self):
-        try:
-            self.program = programs.installed()
-        except programs.Missing as missing:
-            if os.environ.get("RAMFERRY_REQUIRE_QEMU") == "1":
-                raise
-            raise unittest.SkipTest(str(missing)) from missing
+        self.program = programs.installed_or_skip()
         self.folder = tempfile.TemporaryDirectory(prefix="ramferry-qmp-")
         self.addCleanup(self.folder.cleanup)
 

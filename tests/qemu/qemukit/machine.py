@@ -66,18 +66,22 @@ class Machine:
         with open(self.messages_path, errors="replace") as file:
             return file.read()
 
+    def _receive(self, end, deadline, waiting):
+        """More bytes from `end`; `waiting()` is what to say of it if none come."""
+        wait = deadline - time.monotonic()
+        if wait <= 0 or not select.select([end], [], [], wait)[0]:
+            raise TimeoutError(f"{self.name}: {waiting()}; it said: {self.messages()}")
+        try:
+            got = end.recv(65536)
+        except ConnectionError:
+            got = b""
+        if not got:
+            raise QmpError(f"{self.name} is gone: {waiting()}; it said: {self.messages()}")
+        return got
+
     def _read(self, deadline):
         while b"\n" not in self._buffer:
-            wait = deadline - time.monotonic()
-            if wait <= 0 or not select.select([self._qmp], [], [], wait)[0]:
-                raise TimeoutError(f"{self.name}: QMP does not answer; it said: {self.messages()}")
-            try:
-                got = self._qmp.recv(65536)
-            except ConnectionError:
-                got = b""
-            if not got:
-                raise QmpError(f"{self.name} is gone; it said: {self.messages()}")
-            self._buffer += got
+            self._buffer += self._receive(self._qmp, deadline, lambda: "QMP does not answer")
         line, self._buffer = self._buffer.split(b"\n", 1)
         return json.loads(line)
 
@@ -194,16 +198,8 @@ class Machine:
             text = self._text.decode(errors="replace")
             if test(text):
                 return text
-            wait = deadline - time.monotonic()
-            if wait <= 0 or not select.select([self.console], [], [], wait)[0]:
-                raise TimeoutError(f"{self.name}: the console never said it: ...{text[-2000:]!r}")
-            try:
-                got = self.console.recv(65536)
-            except ConnectionError:
-                got = b""
-            if not got:
-                raise QmpError(f"{self.name} ended: ...{text[-2000:]!r} {self.messages()}")
-            self._text += got
+            self._text += self._receive(self.console, deadline,
+                                        lambda so_far=text: f"the console never said it: ...{so_far[-2000:]!r}")
 
     def all_console(self):
         """What the serial line has said and was read so far."""

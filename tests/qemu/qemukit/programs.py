@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import unittest
 from dataclasses import dataclass
 
 PACKAGES = ["qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios"]
@@ -50,6 +51,16 @@ def installed():
     if path is None:
         raise Missing("qemu-system-x86_64 is not installed. Fix: apt-get install qemu-system-x86")
     return _program([path])
+
+
+def installed_or_skip():
+    """The installed QEMU; without one the tests are skipped, or fail where RAMFERRY_REQUIRE_QEMU=1 says so."""
+    try:
+        return installed()
+    except Missing as missing:
+        if os.environ.get("RAMFERRY_REQUIRE_QEMU") == "1":
+            raise
+        raise unittest.SkipTest(str(missing)) from missing
 
 
 def backports(cache=None):
