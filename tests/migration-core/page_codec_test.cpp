@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <future>
@@ -80,6 +81,36 @@ TEST(PageCodec, GivesBackWhatItWasGiven) {
         EXPECT_EQ(before, after);
       }
     }
+  }
+}
+
+TEST(PageCodec, RoundTripsWithinBoundsAndSurvivesWhatIsDamaged) {
+  const int rounds = test::long_run() ? 10'000 : 1'000;
+  constexpr std::size_t kGuard = 64;
+  constexpr std::byte kUntouched{0x5c};
+  std::mt19937_64 random(17);
+  const auto guarded = [&](std::size_t size) { return std::vector<std::byte>(size + kGuard, kUntouched); };
+  const auto intact = [&](const std::vector<std::byte>& bytes) {
+    return std::all_of(bytes.end() - kGuard, bytes.end(), [](std::byte each) { return each == kUntouched; });
+  };
+  for (int round = 0; round < rounds; ++round) {
+    const std::size_t size = 4096 * (1 + random() % 4);
+    const auto method = random() % 2 == 0 ? CompressMethod::zlib : CompressMethod::zstd;
+    const auto before = content(size, random(), random() % 4 == 0);
+    auto small = guarded(size), after = guarded(size);
+    const std::size_t length = page_codec::compress(coding(method, static_cast<int>(random() % 10)), before,
+                                                    Bytes(small).first(size));
+    ASSERT_TRUE(intact(small)) << "round " << round;
+    if (length == 0) continue;  // stored
+    ASSERT_LT(length, size);
+    const Encoding encoding = page_codec::encoding_of(method);
+    ASSERT_TRUE(page_codec::decompress(encoding, Bytes(small).first(length), Bytes(after).first(size)));
+    ASSERT_TRUE(std::equal(before.begin(), before.end(), after.begin())) << "round " << round;
+    ASSERT_TRUE(intact(after)) << "round " << round;
+    small[random() % length] ^= static_cast<std::byte>(1 + random() % 255);
+    (void)page_codec::decompress(encoding, Bytes(small).first(random() % (length + 1)),
+                                 Bytes(after).first(size));
+    ASSERT_TRUE(intact(after)) << "round " << round;
   }
 }
 
