@@ -97,6 +97,8 @@ class VmController::Engine final : public GuestControl, public IncomingHooks, pu
     for (VmObserver* observer : observers_) each(*observer);
   }
   void begin(std::function<void()> run);
+  /// An attempt to connect that was given up has until its timeout; who migrates again does not wait for it.
+  void retire(std::unique_ptr<OutgoingMigration> old);
   void run_outgoing(const std::string& uri);
   void run_incoming(const std::string& uri);
 
@@ -116,6 +118,7 @@ class VmController::Engine final : public GuestControl, public IncomingHooks, pu
   bool refused_ = false;                         ///< the newest migration failed before it began
   bool down_ = false;
   std::unique_ptr<OutgoingMigration> outgoing_;
+  std::vector<std::future<void>> retiring_;
   std::unique_ptr<IncomingMigration> incoming_;
   std::unique_ptr<Listener> listener_;
   std::atomic<bool> busy_ = false;

@@ -95,6 +95,7 @@ Result<> VmController::Engine::migrate(const std::string& uri, DiskMode disks) {
     const std::lock_guard lock(mutex_);
     refused_ = !complete;
     if (!complete) return Failure(complete.error());
+    retire(std::move(outgoing_));
     outgoing_ = std::make_unique<OutgoingMigration>(*this, parts_.sections, parts_.transports,
                                                     outgoing_settings(), parts_.clock, parts_.log);
     outgoing_->observe(*this);
@@ -102,6 +103,14 @@ Result<> VmController::Engine::migrate(const std::string& uri, DiskMode disks) {
   disk_mode_ = disks;
   begin([this, to = *complete] { run_outgoing(to); });
   return {};
+}
+
+void VmController::Engine::retire(std::unique_ptr<OutgoingMigration> old) {
+  std::erase_if(retiring_, [](const std::future<void>& each) {
+    return each.wait_for(std::chrono::seconds(0)) == std::future_status::ready;
+  });
+  if (old)
+    retiring_.push_back(std::async(std::launch::async, [gone = std::move(old)]() mutable { gone.reset(); }));
 }
 
 void VmController::Engine::begin(std::function<void()> run) {
@@ -219,6 +228,7 @@ void VmController::Engine::shut_down() {
     if (listener_) listener_->cancel();
   }
   if (thread_.joinable()) thread_.join();
+  retiring_.clear();
   announcer_.stop();
 }
 

@@ -130,6 +130,20 @@ class CancelLatency(Both):
                 self.cancelled(source, f"setup, {'unix' if family == socket.AF_UNIX else 'tcp'}")
                 source.kill()
 
+    def test_a_new_migration_does_not_wait_for_an_attempt_that_was_given_up(self):
+        with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
+            source, destination = self.pair(["--dirty-rate", "10M"])
+            begun = harness.time.monotonic()
+            for _ in range(4):   # each would hold the next up for ten seconds
+                source("migrate", uri=f"tcp:127.0.0.1:{silent.getsockname()[1]}")
+                self.assertEqual(source.migration()["status"], "setup")
+                source("migrate_cancel")
+                source.wait_migration("cancelled")
+            source("migrate", uri=destination.uri())
+            self.assertLess(harness.time.monotonic() - begun, 30)
+            self.assert_moved(source, destination)
+            source.kill()
+
     def test_while_pages_move(self):
         for incoming in self.each_transport():
             source, destination = self.pair(["--dirty-rate", "10M"], incoming=incoming)
