@@ -31,6 +31,7 @@ void StatusBoard::start(std::string uri) {
   const std::lock_guard lock(mutex_);
   started_ = clock_.now();
   cpu_at_start_ = process_cpu_time();
+  connected_ = started_;
   status_.uri = std::move(uri);
 }
 
@@ -41,7 +42,7 @@ bool StatusBoard::advance(State to) {
     const std::lock_guard lock(mutex_);
     from = status_.state;
     if (!may_follow(from, to)) return false;
-    if (to == State::active) status_.setup_time = clock_.now() - started_;
+    if (to == State::active) status_.setup_time = clock_.now() - connected_;
     if (to == State::pre_switchover) status_.waited_before_switchover = true;
     if (to == State::cancelling) cancelled_ = clock_.now();
     if (to == State::cancelled) status_.cancel_time = clock_.now() - cancelled_;
@@ -70,7 +71,10 @@ State StatusBoard::state() const {
 
 void StatusBoard::connected(const Facts& facts) {
   step("connected");
-  update([&](Status& status) { status.facts = facts; });
+  update([&](Status& status) {
+    connected_ = clock_.now();
+    status.facts = facts;
+  });
   for (Observer* each : observers_) each->on_connected(facts);
 }
 

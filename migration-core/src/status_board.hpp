@@ -51,7 +51,7 @@ class StatusBoard {
   std::mutex telling_;  ///< held from a change of state until it is told; before mutex_
   mutable std::mutex mutex_;
   Status status_;
-  Clock::Time started_{}, cancelled_{};
+  Clock::Time started_{}, connected_{}, cancelled_{};
   Nanoseconds cpu_at_start_{};
 };
 

@@ -150,8 +150,10 @@ class Vm final : public IncomingSteps, public VmObserver {
 class VmPairTest : public ::testing::Test {
  protected:
   VmPairTest() {
-    transports_.add(std::make_unique<PairTransport>(
-        [](SessionId session) { return make_loopback_pair({.session = session}); }));
+    transports_.add(std::make_unique<PairTransport>([this](SessionId session) {
+      std::this_thread::sleep_for(connecting_takes_);
+      return make_loopback_pair({.session = session});
+    }));
     expect(destination);
   }
   static void expect(Vm& vm) {
@@ -168,6 +170,7 @@ class VmPairTest : public ::testing::Test {
 
   NullLog log_;
   TransportCatalog transports_;
+  std::chrono::milliseconds connecting_takes_{0};
   Vm source{transports_, log_}, destination{transports_, log_};
 };
 
@@ -302,6 +305,13 @@ TEST_F(VmPairTest, WaitsBeforeTheSwitchoverUntilLetGoOnEachTime) {
   EXPECT_EQ(source.ended().state, State::completed);
   EXPECT_EQ(other.ended().state, State::completed);
   EXPECT_TRUE(other.guest.running());
+}
+
+TEST_F(VmPairTest, ConnectingCountsForTheWholeTimeAndNotForTheSetup) {
+  connecting_takes_ = std::chrono::milliseconds(200);
+  const Status status = migrate();
+  ASSERT_EQ(status.state, State::completed);
+  EXPECT_GE(status.total_time - status.setup_time, connecting_takes_);
 }
 
 TEST_F(VmPairTest, ANewMigrationAfterOneThatCompletedStartsClean) {

@@ -6,6 +6,7 @@ additions only under "x-". What design decided otherwise is in DECIDED, each wit
 describes a difference fails as well.
 """
 import array
+import itertools
 import json
 import os
 import socket
@@ -88,6 +89,8 @@ CAPABILITIES = ("xbzrle", "rdma-pin-all", "auto-converge", "zero-blocks", "compr
                 "x-colo", "release-ram", "return-path", "pause-before-switchover", "multifd", "dirty-bitmaps",
                 "postcopy-blocktime", "late-block-activate", "x-ignore-shared", "validate-uuid", "background-snapshot",
                 "zero-copy-send", "postcopy-preempt")
+HONOURED = ("xbzrle", "rdma-pin-all", "auto-converge", "zero-blocks", "compress", "events", "block",
+            "pause-before-switchover")
 PARAMETERS = (
     ("compress-level", 9), ("compress-level", 10), ("compress-level", -1), ("compress-level", "a"),
     ("compress-level", 1), ("compress-threads", 0), ("compress-threads", 256), ("compress-threads", 1),
@@ -147,6 +150,11 @@ def basics():
     for name in CAPABILITIES:
         yield f"{name} on", capability(name)
         yield f"{name} off", capability(name, False)
+    for two in itertools.combinations(HONOURED, 2):   # what cannot work together is said by `migrate`, as in QEMU
+        for state in (True, False):
+            yield f"{' and '.join(two)} {'on' if state else 'off'}", raw(
+                {"execute": "migrate-set-capabilities", "arguments": {"capabilities": [
+                    {"capability": name, "state": state} for name in two]}})
     for how, setting, unset in (("block", capability("block"), capability("block", False)),
                                 ("block-incremental", parameter("block-incremental", True),
                                  parameter("block-incremental", False))):

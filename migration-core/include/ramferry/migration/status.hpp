@@ -83,13 +83,14 @@ struct Status {
   std::optional<XbzrleCounts> xbzrle;
   std::optional<CompressionCounts> compression;
   std::optional<DiskCounts> disk;
-  Nanoseconds total_time{}, setup_time{}, time_to_first_byte{};
-  std::optional<Nanoseconds> downtime;           ///< once known
-  std::optional<Nanoseconds> expected_downtime;  ///< while active
-  std::optional<Nanoseconds> cancel_time;        ///< from the cancel to the end, once cancelled
-  bool waited_before_switchover = false;         ///< it was in State::pre_switchover
-  Nanoseconds cpu_time{};                        ///< user + system of this process during the migration
-  std::vector<RoundReport> rounds;               ///< at most the last 1000
+  Nanoseconds total_time{}, time_to_first_byte{};  ///< from the beginning, connecting included
+  Nanoseconds setup_time{};                        ///< from the link to State::active
+  std::optional<Nanoseconds> downtime;             ///< once known
+  std::optional<Nanoseconds> expected_downtime;    ///< while active
+  std::optional<Nanoseconds> cancel_time;          ///< from the cancel to the end, once cancelled
+  bool waited_before_switchover = false;           ///< it was in State::pre_switchover
+  Nanoseconds cpu_time{};                          ///< user + system of this process during the migration
+  std::vector<RoundReport> rounds;                 ///< at most the last 1000
   StreamStats stream;
   Facts facts;
 };
