@@ -16,7 +16,7 @@ function(ramferry_fuzz_target name)
   target_include_directories(${replay} PRIVATE ${folders})
   target_link_libraries(${replay} PRIVATE ramferry_fuzz_replay ${ARG_LIBS} ramferry_build_flags)
   add_test(NAME fuzz_${name} COMMAND ${replay} --corpus "${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${name}.txt")
-  set_tests_properties(fuzz_${name} PROPERTIES LABELS "unit;fuzz" TIMEOUT 300)
+  set_tests_properties(fuzz_${name} PROPERTIES LABELS "unit;fuzz" TIMEOUT 1200)
 
   if(RAMFERRY_BUILD_FUZZ)
     add_executable(fuzz_${name} ${ARG_SOURCE})
