@@ -24,7 +24,7 @@ inline constexpr Encoding kCopy = 1;    ///< as they are, but a private copy
 inline constexpr Encoding kXbzrle = 2;  ///< one page: changes to what the destination has
 inline constexpr Encoding kZlib = 3, kZstd = 4;
 
-inline constexpr std::size_t kPieceBytes = 64 * 1024;
+inline constexpr std::size_t kPieceBytes = std::size_t{64} * 1024;
 /// So that even stored ones fit into one placement.
 inline constexpr std::size_t kMostPieces = 15;
 
