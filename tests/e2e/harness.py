@@ -211,11 +211,12 @@ class Vm:
 
 
 class Proxy:
-    """Stands between two ends on 127.0.0.1: passes on, swallows what goes to the far end, or cuts."""
+    """Stands between two ends on 127.0.0.1: passes on, swallows what goes to the far end, flips one bit, or cuts."""
 
     def __init__(self, to_port):
         self.to_port = to_port
         self.swallowing = False
+        self.flip_at = None  # the byte, from the first, of what goes to the far end
         self.sockets = []
         self.lock = threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -234,7 +235,12 @@ class Proxy:
 
     def _pump(self, source, sink, forward):
         with contextlib.suppress(OSError):
+            seen = 0
             while data := source.recv(1 << 18):
+                if forward and self.flip_at is not None and seen <= self.flip_at < seen + len(data):
+                    at = self.flip_at - seen
+                    data = data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1:]
+                seen += len(data)
                 if not (forward and self.swallowing):
                     sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)

@@ -5,6 +5,10 @@ A phase is reached by a VM that holds still there (--stall-at): setup, active an
 is loaded, the source does not know) and committed (the source has let go) at the destination.
 """
 
+import contextlib
+import random
+import socket
+
 import harness
 from harness import Case, with_options
 
@@ -224,6 +228,40 @@ class AtEachPhase(Case):
         else:
             self.assertEqual(source.wait_state("postmigrate"), "postmigrate")
         self.assert_right(destination.swept())
+
+
+class BadHellos(Case):
+    def test_strangers_do_not_keep_the_destination_from_its_source(self):
+        source, destination = self.pair(["--dirty-rate", "20M"])
+        port = int(destination.migration()["socket-address"][0]["port"])
+        noise = random.Random(1)
+        for said in (b"", b"\0" * 4096, b"GET / HTTP/1.1\r\n\r\n", noise.randbytes(40), noise.randbytes(100_000),
+                     b"QEV", b"\xff" * 64):
+            with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", port)) as stranger:
+                stranger.sendall(said)
+        self.assertEqual(destination.state(), "inmigrate")
+        source("migrate", uri=destination.uri())
+        self.assert_moved(source, destination)
+
+    def test_one_wrong_bit_in_what_a_source_says_first_loses_no_guest(self):
+        """Whether it is noticed or means nothing: one of the two has the guest, and runs it."""
+        failed = 0
+        for offset in (0, 3, 4, 7, 9, 17, 30, 45, 60, 75, 90, 105, 120):
+            with self.subTest(offset=offset):
+                source, destination = self.pair(["--dirty-rate", "20M"], ram="8M",
+                                                incoming="tcp:127.0.0.1:0?peer-timeout=1")
+                proxy, uri = self.proxied(destination)
+                proxy.flip_at = offset
+                source("migrate", uri=with_options(uri, peer_timeout=1))
+                if source.wait_migration("failed", "completed")["status"] == "completed":
+                    self.assert_moved(source, destination)
+                else:
+                    failed += 1
+                    self.assert_source_runs_on(source)
+                    AtEachPhase.assert_never_runs(self, destination)
+            self._end_vms()
+            self.vms.clear()
+        self.assertGreater(failed, 5, "the bits were not where a hello is")
 
 
 class AfterAFailure(Case):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A VM in a file and back; what a file that is not right does; streams between ours and a QEMU's monitor."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -69,17 +70,33 @@ class Files(FileCase):
         self.assertIn("3", source.wait_migration("failed")["error-desc"])
         self.assert_source_runs_on(source)
 
-    def test_full_disk_leaves_the_guest_here_and_no_file(self):
-        source = self.vm("saved", "--dirty-rate", "20M", ram="16M").reach()
-        disk = self.small_disk()
-        source("migrate", uri=f"file:{disk}/state")
-        self.assertRegex(source.wait_migration("failed")["error-desc"], "No space left|full")
-        self.assert_source_runs_on(source)
-        self.assertEqual(list(pathlib.Path(disk).iterdir()), [])
+    def test_disk_that_fills_at_any_phase_leaves_the_guest_here_and_no_file(self):
+        for phase, megabytes in (("setup", 64), ("active", 4), ("switchover", 64)):
+            with self.subTest(phase):
+                disk = self.small_disk(megabytes)
+                held = phase != "active"  # there its own pages fill the disk
+                source = self.vm(f"saved-{phase}", "--dirty-rate", "5M", *(["--stall-at", phase] if held else []),
+                                 ram="16M").reach()
+                source("migrate", uri=f"file:{disk}/state")
+                if held:
+                    self.assertEqual(source.qmp.event("X_RAMFERRY_STALLED"), {"at": phase})
+                    self.fill(disk)
+                    source("x-ramferry-continue")
+                info = source.wait_migration("failed", "completed")
+                self.assertRegex(info.get("error-desc", "completed"), "No space left|full")
+                self.assert_source_runs_on(source)
+                self.assertEqual({path.name for path in pathlib.Path(disk).iterdir()} - {"ballast"}, set())
 
-    def small_disk(self):
+    @staticmethod
+    def fill(disk):
+        with contextlib.suppress(OSError), open(f"{disk}/ballast", "wb", buffering=0) as ballast:
+            while ballast.write(bytes(4096)) == 4096:
+                pass
+
+    def small_disk(self, megabytes):
         disk = tempfile.mkdtemp(prefix="ramferry-disk-")
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True)
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", disk],
+                                 capture_output=True)
         if mounted.returncode != 0:
             os.rmdir(disk)
             self.skipTest("a small tmpfs cannot be mounted here: run as root")
@@ -91,11 +108,12 @@ class Files(FileCase):
 class BadFiles(FileCase):
     """Each ends the restoring VM with status 1 and one clear error, before anything ran."""
 
-    def refused(self, state, words, ram="16M"):
+    def refused(self, state, words, ram="16M", status=1):
         vm = self.vm("restored", "--incoming", f"file:{state}", ram=ram)
-        self.assertEqual(vm.exit_status(), 1)
+        self.assertEqual(vm.exit_status(), status)
         self.assertRegex(vm.errors(), words)
-        self.assertEqual(vm.errors().count("error:") + vm.errors().count("ramferry: reading"), 1, vm.errors())
+        complaints = [line for line in vm.errors().splitlines() if "waits for a migration" not in line]
+        self.assertEqual(len(complaints), 1, vm.errors())
         self.vms.remove(vm)
         vm.monitor.unlink(missing_ok=True)
         vm.stderr.unlink()
@@ -112,6 +130,14 @@ class BadFiles(FileCase):
             other.write_bytes(bytes(data))
             return other
 
+        block = good.index(b"\x03vga")
+
+        def called(name):
+            return lambda data: data.__setitem__(slice(block + 1, block + 4), name)
+
+        def enormous(data):
+            data[block + 4:block + 12] = b"\x7f" + b"\xff" * 7
+
         def renamed(data):
             data[footer:footer + 14] = b"ramferry/clocc"
 
@@ -126,6 +152,9 @@ class BadFiles(FileCase):
             "unknown section": (renamed, "ramferry/clocc"),
             "unknown version of a section": (versioned, "version 99"),
             "another machine": (lambda data: data.__setitem__(13, ord("X")), "machine"),
+            "RAM block missing": (called(b"vgb"), "vgb"),
+            "RAM block twice": (called(b"ram"), "twice"),
+            "RAM block of another size": (enormous, "vga|RAM"),
             "empty": (lambda data: data.clear(), "gone|ended|empty|short"),
         }
         for name, (change, words) in cases.items():
@@ -134,10 +163,9 @@ class BadFiles(FileCase):
         with self.subTest("another size of RAM"):
             self.refused(state, "ram", ram="8M")
 
-    def test_missing_file(self):
-        vm = self.vm("restored", "--incoming", f"file:{self.directory}/nosuch", ram="16M")
-        self.assertEqual(vm.exit_status(), 1)
-        self.assertIn("No such file", vm.errors())
+    def test_file_that_cannot_be_read(self):
+        self.refused(f"{self.directory}/nosuch", "No such file")
+        self.refused(self.directory, "directory|plain file", status=2)
 
 
 class WrongUsage(Case):
