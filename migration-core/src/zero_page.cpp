@@ -7,7 +7,8 @@
 namespace ramferry::migration {
 namespace {
 
-constexpr std::uint64_t kPagesAhead = 4;  // fetch the first line of this later page while looking at one
+/// A page that is not zero is left at once: the first line of this later one is fetched meanwhile.
+constexpr std::uint64_t kPagesAhead = 4;
 
 }  // namespace
 
@@ -24,8 +25,9 @@ std::uint64_t split_zeros(const RamLayout& layout, const PageRun& run, std::vect
   const ConstBytes memory = layout.memory(run);
   const auto page_at = [&](std::uint64_t page) { return memory.subspan(page * page_bytes, page_bytes); };
   const auto zero_at = [&](std::uint64_t page) {
-    if (page + kPagesAhead < run.count) __builtin_prefetch(page_at(page + kPagesAhead).data());
-    return is_zero(page_at(page));
+    const bool zero = is_zero(page_at(page));
+    if (!zero && page + kPagesAhead < run.count) __builtin_prefetch(page_at(page + kPagesAhead).data());
+    return zero;
   };
   std::uint64_t not_zero = 0;
   bool zero = run.count > 0 && zero_at(0);

@@ -44,6 +44,9 @@ RAMFERRY_READS_GUEST_MEMORY bool scan_portable(ConstBytes bytes) noexcept {
 namespace {
 
 constexpr std::size_t kStep = 256;  // bytes looked at between two branches
+/// Where the lines fetched meanwhile are. The processor does this by itself within a page of 4 KiB only;
+/// behind the end of memory it is harmless.
+constexpr std::size_t kAhead = 2048;
 
 __attribute__((target("avx2"))) RAMFERRY_READS_GUEST_MEMORY inline __m256i load_wide(
     const std::byte* at) noexcept {
@@ -54,6 +57,7 @@ __attribute__((target("avx2"))) RAMFERRY_READS_GUEST_MEMORY bool avx2(ConstBytes
   const std::byte* at = bytes.data();
   const std::byte* const end = at + bytes.size() / kStep * kStep;
   for (; at != end; at += kStep) {
+    for (std::size_t i = 0; i < kStep; i += kLine) __builtin_prefetch(at + kAhead + i);
     __m256i all = load_wide(at);
     for (std::size_t i = sizeof all; i < kStep; i += sizeof all)
       all = _mm256_or_si256(all, load_wide(at + i));
@@ -80,12 +84,11 @@ ZeroScan best_zero_scan() noexcept {
 
 namespace {
 
-/// Most pages in use differ from zero within their first, middle or last word.
+/// Most pages in use differ from zero within their first word. Words further on are not worth a look: they
+/// break the stream of lines that the processor fetches ahead, which costs huge pages of zeros a tenth.
 bool sample_is_zero(ConstBytes page) noexcept {
   constexpr std::size_t kSample = 8;
-  if (page.size() < 2 * kSample) return true;
-  return scan_portable(page.first(kSample)) && scan_portable(page.subspan(page.size() / 2, kSample)) &&
-         scan_portable(page.last(kSample));
+  return page.size() < kSample || scan_portable(page.first(kSample));
 }
 
 }  // namespace
