@@ -36,6 +36,10 @@ Result<std::vector<AsioEndpoint>> resolve(const Endpoint& endpoint, bool passive
     RAMFERRY_TRY_ASSIGN(const AsioEndpoint where, unix_endpoint(endpoint));
     return std::vector<AsioEndpoint>{where};
   }
+  AsioError not_numeric;
+  const asio::ip::address address = asio::ip::make_address(endpoint.host, not_numeric);
+  if (!not_numeric)  // the resolver would make a thread for it
+    return std::vector<AsioEndpoint>{tcp::endpoint(address, endpoint.port)};
   const std::string doing = "resolving " + endpoint.host;
   auto context = std::make_unique<asio::io_context>();
   auto resolver = std::make_unique<tcp::resolver>(*context);
