@@ -96,11 +96,14 @@ bool SocketChannel::all_arrived() const {
 
 // --- bytes ---
 
+Result<> SocketChannel::check_unfinished() const {
+  const std::lock_guard lock(mutex_);
+  if (finished_) return fail(errc::wrong_state, "sending after finish");
+  return {};
+}
+
 Result<> SocketChannel::send(ConstBytes bytes) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (finished_) return fail(errc::wrong_state, "sending after finish");
-  }
+  RAMFERRY_TRY(check_unfinished());
   while (!bytes.empty()) {
     RAMFERRY_TRY_ASSIGN(const std::size_t room, claim_window(std::min(bytes.size(), kMaxMessageBytes)));
     const ConstBytes piece = bytes.first(room);
@@ -304,6 +307,7 @@ Result<Epoch> SocketChannel::place_and_tell(const Placement& placement, ConstByt
     RAMFERRY_TRY(send(message));
     return epoch;
   }
+  RAMFERRY_TRY(check_unfinished());
   RAMFERRY_TRY(check_placement(placement));
   RAMFERRY_TRY_ASSIGN(const std::size_t room, claim_window(message.size()));
   packers_[0].add(placement);

@@ -93,6 +93,7 @@ class SocketChannel final : public Channel, public PlacesAndTells, private LaneO
   Result<> pack(Placement placement);
   Result<> post_zeros(std::size_t lane, std::vector<ZeroRun>& runs);
   Result<std::size_t> claim_window(std::size_t bytes);
+  Result<> check_unfinished() const;
   /// The failure, if there was one.
   Result<> usable() const;
 
