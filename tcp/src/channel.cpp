@@ -300,13 +300,9 @@ Result<Epoch> SocketChannel::fence() {
 }
 
 Result<Epoch> SocketChannel::place_and_tell(const Placement& placement, ConstBytes message) {
-  if (lanes_.size() > 1 || placement.encoding != kRawEncoding ||
-      placement.bytes.size() > FramePacker::kFrameBytes || message.size() > kMaxMessageBytes) {
-    RAMFERRY_TRY(place(std::span(&placement, 1)));
-    RAMFERRY_TRY_ASSIGN(const Epoch epoch, fence());
-    RAMFERRY_TRY(send(message));
-    return epoch;
-  }
+  if (lanes_.size() > 1 || placement.encoding != kRawEncoding || message.empty() ||
+      placement.bytes.size() > FramePacker::kFrameBytes || message.size() > kMaxMessageBytes)
+    return Channel::place_and_tell(placement, message);
   RAMFERRY_TRY(check_unfinished());
   RAMFERRY_TRY(check_placement(placement));
   RAMFERRY_TRY_ASSIGN(const std::size_t room, claim_window(message.size()));

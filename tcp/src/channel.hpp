@@ -14,7 +14,6 @@
 
 #include <ramferry/channel.hpp>
 #include <ramferry/log.hpp>
-#include <ramferry/traits.hpp>
 #include <ramferry/unique_fd.hpp>
 
 #include <array>
@@ -40,7 +39,7 @@ struct ChannelSetup {
   std::uint64_t preamble_bytes_sent = 0, preamble_bytes_received = 0;
 };
 
-class SocketChannel final : public Channel, public PlacesAndTells, private LaneOwner {
+class SocketChannel final : public Channel, private LaneOwner {
  public:
   /// Message bytes that we buffer for receive(), and grant to the peer in our preamble.
   static constexpr std::uint32_t kWindow = 4u << 20;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 
 namespace ramferry::test {
 namespace {
@@ -131,6 +132,52 @@ TEST_P(ChannelContract, AByteAfterAFenceFindsAllThatWasPlacedBefore) {
     RAMFERRY_ASSERT_OK(send_byte(destination(), round));
   }
   RAMFERRY_EXPECT_OK(placing.get());
+}
+
+TEST_P(ChannelContract, PlaceAndTellIsPlaceFenceAndSend) {
+  // More of the middling ones than anybody buffers, and one that nobody takes whole.
+  std::vector<std::size_t> messages(100, 60'000);
+  messages.insert(messages.begin(), {1, 100, 0, 5U << 20});
+  std::vector<std::size_t> parts(messages.size(), 8);
+  parts[1] = 300 * kPage;
+  parts[2] = 1;
+  parts[3] = 17 * kPage;
+  std::vector<std::size_t> at(parts.size());
+  std::exclusive_scan(parts.begin(), parts.end(), at.begin(), std::size_t{0});
+  const Bytes landing = expose_memory(destination(), kSlot, 512 * kPage);
+  const Bytes local = lent_memory(source(), landing.size());
+  fill_pattern(local, 3);
+  std::vector<std::byte> told(5U << 20);
+  fill_pattern(told, 4);
+
+  auto telling = start([&]() -> Result<> {
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      const ConstBytes bytes = local.subspan(at[i], parts[i]);
+      const ConstBytes message = ConstBytes(told).first(messages[i]);
+      RAMFERRY_TRY_ASSIGN(const Epoch epoch, source().place_and_tell({kSlot, at[i], bytes}, message));
+      if (epoch != i + 1) return fail(errc::io, "epoch " + std::to_string(epoch));
+    }
+    return source().settle(parts.size(), Deadline::never());
+  });
+  std::vector<std::byte> heard(told.size());
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const Bytes message = Bytes(heard).first(messages[i]);
+    RAMFERRY_ASSERT_OK(receive_exactly(destination(), message, soon()));
+    EXPECT_TRUE(std::equal(message.begin(), message.end(), told.begin())) << i;
+    if (message.empty()) continue;
+    const ConstBytes placed = landing.subspan(at[i], parts[i]);
+    EXPECT_TRUE(std::equal(placed.begin(), placed.end(), local.begin() + static_cast<std::ptrdiff_t>(at[i])))
+        << i;
+  }
+  RAMFERRY_EXPECT_OK(telling.get());
+  const StreamStats stats = source().stats();
+  EXPECT_EQ(stats.fences, parts.size());
+  EXPECT_EQ(stats.placed_bytes_sent, std::accumulate(parts.begin(), parts.end(), std::size_t{0}));
+  EXPECT_EQ(stats.message_bytes_sent, std::accumulate(messages.begin(), messages.end(), std::size_t{0}));
+
+  RAMFERRY_ASSERT_OK(source().finish(soon()));
+  RAMFERRY_EXPECT_FAILS(errc::wrong_state,
+                        source().place_and_tell({kSlot, 0, local.first(8)}, ConstBytes(told).first(1)));
 }
 
 TEST_P(ChannelContract, TheLastOfManyPlacementsOfAPageWins) {

@@ -29,13 +29,9 @@ Result<> Uplink::lend(std::uint32_t stream, ConstBytes ring) {
 
 Result<Epoch> Uplink::put(std::uint32_t stream, std::uint64_t offset, ConstBytes bytes) {
   const std::lock_guard lock(sending_);
-  const Placement placement{SlotId{stream}, offset, bytes};
-  const auto message = encode({MessageType::data, stream, static_cast<std::uint32_t>(bytes.size())});
-  if (at_once_ != nullptr) return at_once_->place_and_tell(placement, message);
-  RAMFERRY_TRY(channel_.place(std::span(&placement, 1)));
-  RAMFERRY_TRY_ASSIGN(const Epoch epoch, channel_.fence());
-  RAMFERRY_TRY(channel_.send(message));
-  return epoch;
+  return channel_.place_and_tell(
+      {SlotId{stream}, offset, bytes},
+      encode({MessageType::data, stream, static_cast<std::uint32_t>(bytes.size())}));
 }
 
 Result<> Uplink::settle(Epoch epoch) {

@@ -7,7 +7,6 @@
 
 #include <ramferry/channel.hpp>
 #include <ramferry/log.hpp>
-#include <ramferry/traits.hpp>
 #include <ramferry/tunnel/tunnel.hpp>
 
 #include <atomic>
@@ -34,8 +33,7 @@ struct Rings {
 /// The session's half of the work: sending, one at a time, and hearing of failures. Thread-safe.
 class Uplink {
  public:
-  Uplink(Channel& channel, Log& log) noexcept
-      : channel_(channel), at_once_(dynamic_cast<PlacesAndTells*>(&channel)), log_(log) {}
+  Uplink(Channel& channel, Log& log) noexcept : channel_(channel), log_(log) {}
   Result<> send(const Message& message);
   Result<> lend(std::uint32_t stream, ConstBytes ring);
   /// Places `bytes` into the peer's ring of `stream` and announces them.
@@ -51,7 +49,6 @@ class Uplink {
 
  private:
   Channel& channel_;
-  PlacesAndTells* const at_once_;  ///< the channel, if it can
   Log& log_;
   std::mutex sending_;
 };

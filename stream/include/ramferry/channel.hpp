@@ -5,11 +5,12 @@
 // themselves; its placements are not, until a fence. Keys, grants, chunks and registrations never leave the
 // transport.
 //
-// One sending thread calls send, finish, lend, prepare, place, zero, fence and settle; one receiving thread
-// calls receive and revoke. Both may be the same thread. expose, cancel, stats, facts, settled and session
-// from any: a tunnel exposes a ring while another thread waits in receive. The transport's own threads take
-// in placements, zero runs, fences and acknowledgements at any time: the caller never has to pump. Bytes that
-// nobody receives are buffered up to a bound; then the peer's send blocks, and with it what it sent later.
+// One sending thread calls send, finish, lend, prepare, place, zero, fence, place_and_tell and settle; one
+// receiving thread calls receive and revoke. Both may be the same thread. expose, cancel, stats, facts,
+// settled and session from any: a tunnel exposes a ring while another thread waits in receive. The
+// transport's own threads take in placements, zero runs, fences and acknowledgements at any time: the caller
+// never has to pump. Bytes that nobody receives are buffered up to a bound; then the peer's send blocks, and
+// with it what it sent later.
 #pragma once
 
 #include <ramferry/byte_stream.hpp>
@@ -83,6 +84,8 @@ class Channel : public ByteStream {
   /// Orders, and returns at once: no byte sent after it is received before all placed and zeroed before it is
   /// visible to the peer's CPU; and it is not acknowledged before all bytes sent before it have arrived.
   virtual Result<Epoch> fence() = 0;
+  /// The same as place(), fence() and send(), one after another; sockets do it with one system call.
+  virtual Result<Epoch> place_and_tell(const Placement& placement, ConstBytes message);
   /// Waits until the peer has acknowledged `epoch`: all before it is in place, and its local bytes are the
   /// caller's. errc::timed_out leaves the channel as it was.
   virtual Result<> settle(Epoch epoch, Deadline deadline) = 0;

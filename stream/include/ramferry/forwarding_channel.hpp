@@ -36,6 +36,9 @@ class ForwardingChannel : public Channel {
   Result<> place(std::span<const Placement> batch) override { return channel_->place(batch); }
   Result<> zero(std::span<const ZeroRun> runs) override { return channel_->zero(runs); }
   Result<Epoch> fence() override { return channel_->fence(); }
+  Result<Epoch> place_and_tell(const Placement& placement, ConstBytes message) override {
+    return channel_->place_and_tell(placement, message);
+  }
   Result<> settle(Epoch epoch, Deadline deadline) override { return channel_->settle(epoch, deadline); }
   Epoch settled() const noexcept override { return channel_->settled(); }
   SessionId session() const noexcept override { return channel_->session(); }

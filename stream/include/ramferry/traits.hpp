@@ -2,8 +2,6 @@
 // What some channels and transports are beside what all of them are. Asked for by dynamic_cast.
 #pragma once
 
-#include <ramferry/channel.hpp>
-
 #include <span>
 #include <string_view>
 
@@ -15,14 +13,6 @@ namespace ramferry {
 class PlacesDirectly {
  public:
   virtual ~PlacesDirectly() = default;
-};
-
-/// A channel for which a placement and the message about it are cheaper together.
-class PlacesAndTells {
- public:
-  virtual ~PlacesAndTells() = default;
-  /// The same as place(), fence() and send(), one after another.
-  virtual Result<Epoch> place_and_tell(const Placement& placement, ConstBytes message) = 0;
 };
 
 /// A capability of a monitor that stands for an option of an address: while it is on, addresses that do not
