@@ -19,7 +19,7 @@ FaultPlan FaultPlan::from_seed(std::uint64_t seed, std::uint64_t calls) {
 }
 
 FaultyChannel::FaultyChannel(std::unique_ptr<Channel> inner, FaultPlan plan)
-    : inner_(std::move(inner)), plan_(std::move(plan)) {}
+    : ForwardingChannel(std::move(inner)), plan_(std::move(plan)) {}
 
 FaultyChannel::~FaultyChannel() {
   if (meanwhile_.joinable()) meanwhile_.join();
@@ -43,7 +43,7 @@ Result<> FaultyChannel::strike() {
   if (plan_.fault != FaultPlan::Fault::fail) return {};
   if (!plan_.error.is(errc::timed_out)) {
     broken_ = true;
-    inner_->cancel();  // ends what other threads wait for, and tells the peer
+    ForwardingChannel::cancel();  // ends what other threads wait for, and tells the peer
   }
   return Failure(plan_.error);
 }
@@ -65,54 +65,55 @@ Result<T> FaultyChannel::attempt(Call call, const std::function<Result<T>()>& ma
 }
 
 Result<> FaultyChannel::send(ConstBytes bytes) {
-  return attempt<void>(Call::send, [&] { return inner_->send(bytes); });
+  return attempt<void>(Call::send, [&] { return ForwardingChannel::send(bytes); });
 }
 
 Result<std::size_t> FaultyChannel::receive(Bytes into, Deadline deadline) {
   const std::size_t most = 1 + static_cast<std::size_t>(draw(all_calls_) % plan_.most_received);
-  return attempt<std::size_t>(
-      Call::receive, [&] { return inner_->receive(into.first(std::min(into.size(), most)), deadline); });
+  return attempt<std::size_t>(Call::receive, [&] {
+    return ForwardingChannel::receive(into.first(std::min(into.size(), most)), deadline);
+  });
 }
 
 Result<> FaultyChannel::finish(Deadline deadline) {
-  return attempt<void>(Call::finish, [&] { return inner_->finish(deadline); });
+  return attempt<void>(Call::finish, [&] { return ForwardingChannel::finish(deadline); });
 }
 
 void FaultyChannel::cancel() noexcept {
   cancelled_ = true;
-  inner_->cancel();
+  ForwardingChannel::cancel();
 }
 
 Result<> FaultyChannel::expose(SlotId slot, Landing& landing) {
-  return attempt<void>(Call::expose, [&] { return inner_->expose(slot, landing); });
+  return attempt<void>(Call::expose, [&] { return ForwardingChannel::expose(slot, landing); });
 }
 
 Result<> FaultyChannel::revoke(Deadline deadline) {
-  return attempt<void>(Call::revoke, [&] { return inner_->revoke(deadline); });
+  return attempt<void>(Call::revoke, [&] { return ForwardingChannel::revoke(deadline); });
 }
 
 Result<> FaultyChannel::lend(std::span<const Placement> plan) {
-  return attempt<void>(Call::lend, [&] { return inner_->lend(plan); });
+  return attempt<void>(Call::lend, [&] { return ForwardingChannel::lend(plan); });
 }
 
 Result<> FaultyChannel::prepare(ConstBytes range) {
-  return attempt<void>(Call::prepare, [&] { return inner_->prepare(range); });
+  return attempt<void>(Call::prepare, [&] { return ForwardingChannel::prepare(range); });
 }
 
 Result<> FaultyChannel::place(std::span<const Placement> batch) {
-  return attempt<void>(Call::place, [&] { return inner_->place(batch); });
+  return attempt<void>(Call::place, [&] { return ForwardingChannel::place(batch); });
 }
 
 Result<> FaultyChannel::zero(std::span<const ZeroRun> runs) {
-  return attempt<void>(Call::zero, [&] { return inner_->zero(runs); });
+  return attempt<void>(Call::zero, [&] { return ForwardingChannel::zero(runs); });
 }
 
 Result<Epoch> FaultyChannel::fence() {
-  return attempt<Epoch>(Call::fence, [&] { return inner_->fence(); });
+  return attempt<Epoch>(Call::fence, [&] { return ForwardingChannel::fence(); });
 }
 
 Result<> FaultyChannel::settle(Epoch epoch, Deadline deadline) {
-  return attempt<void>(Call::settle, [&] { return inner_->settle(epoch, deadline); });
+  return attempt<void>(Call::settle, [&] { return ForwardingChannel::settle(epoch, deadline); });
 }
 
 }  // namespace ramferry::test

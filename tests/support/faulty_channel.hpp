@@ -5,7 +5,7 @@
 // fault, ask calls(), then run it again for each number from 1 to that.
 #pragma once
 
-#include <ramferry/channel.hpp>
+#include <ramferry/forwarding_channel.hpp>
 
 #include <atomic>
 #include <chrono>
@@ -54,7 +54,7 @@ struct FaultPlan {
   static FaultPlan from_seed(std::uint64_t seed, std::uint64_t calls);
 };
 
-class FaultyChannel : public Channel {
+class FaultyChannel : public ForwardingChannel {
  public:
   FaultyChannel(std::unique_ptr<Channel> inner, FaultPlan plan);
   ~FaultyChannel() override;
@@ -68,8 +68,6 @@ class FaultyChannel : public Channel {
   Result<std::size_t> receive(Bytes into, Deadline deadline) override;
   Result<> finish(Deadline deadline) override;
   void cancel() noexcept override;
-  StreamStats stats() const noexcept override { return inner_->stats(); }
-  Facts facts() const override { return inner_->facts(); }
 
   Result<> expose(SlotId slot, Landing& landing) override;
   Result<> revoke(Deadline deadline) override;
@@ -79,8 +77,6 @@ class FaultyChannel : public Channel {
   Result<> zero(std::span<const ZeroRun> runs) override;
   Result<Epoch> fence() override;
   Result<> settle(Epoch epoch, Deadline deadline) override;
-  Epoch settled() const noexcept override { return inner_->settled(); }
-  SessionId session() const noexcept override { return inner_->session(); }
 
  private:
   /// Counts the call, and does to it what was planned.
@@ -90,7 +86,6 @@ class FaultyChannel : public Channel {
   /// A number that depends on the seed and the call.
   std::uint64_t draw(std::uint64_t number) const noexcept;
 
-  const std::unique_ptr<Channel> inner_;
   const FaultPlan plan_;
   std::atomic<std::uint64_t> calls_{0}, all_calls_{0};
   std::atomic<bool> struck_{false}, broken_{false}, cancelled_{false};
