@@ -135,7 +135,7 @@ std::string disk_line(const json& info) {
 }  // namespace
 
 std::string progress_text(const json& info) {
-  const std::string status = info.value("status", "waiting");
+  std::string status = info.value("status", "waiting");
   if (status == "pre-switchover") return status + ": the guest is paused, waiting for 'migrate-continue'";
   if (status != "active" && status != "device") return status;
   const double page = number(info, "/ram/page-size", 4096);

@@ -7,17 +7,9 @@
 namespace ramferry::cli {
 namespace {
 
-enum Flag : std::uint64_t {
-  kZero = 0x02,
-  kMemSize = 0x04,
-  kPage = 0x08,
-  kEndOfSection = 0x10,
-  kContinue = 0x20,
-  kXbzrle = 0x40,
-  kHook = 0x80,
-  kCompress = 0x100,
-  kMultifdFlush = 0x200,
-};
+// Flags in the low bits of a record's first word.
+constexpr std::uint64_t kZero = 0x02, kMemSize = 0x04, kPage = 0x08, kEndOfSection = 0x10, kContinue = 0x20,
+                        kXbzrle = 0x40, kHook = 0x80, kCompress = 0x100, kMultifdFlush = 0x200;
 constexpr std::uint64_t kFlagMask = 0xfff;
 
 }  // namespace
@@ -31,7 +23,7 @@ Result<> StreamMapper::ram() {
 
 Result<bool> StreamMapper::ram_record() {
   RAMFERRY_TRY_ASSIGN(const std::uint64_t word, field(8));
-  const std::uint64_t flags = word & kFlagMask & ~static_cast<std::uint64_t>(kContinue);
+  const std::uint64_t flags = word & kFlagMask & ~kContinue;
   const std::uint64_t offset = word & ~kFlagMask;
   if (flags == kEndOfSection) return false;
   if (flags == kHook || flags == kMultifdFlush) return true;
