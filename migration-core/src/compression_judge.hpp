@@ -11,8 +11,8 @@ namespace ramferry::migration {
 
 class CompressionJudge {
  public:
-  static constexpr std::uint64_t kTrialBytes = 256 * 1024;  ///< what a trial sends; less says nothing
-  static constexpr std::uint64_t kTrialEvery = 16 << 20;    ///< at least so much goes between two trials
+  static constexpr std::uint64_t kTrialBytes = 256ULL << 10;  ///< what a trial sends; less says nothing
+  static constexpr std::uint64_t kTrialEvery = 16ULL << 20;   ///< at least so much goes between two trials
 
   /// The better way, as far as is known; at first pages go as they are.
   bool compress() const noexcept { return compress_; }

@@ -118,7 +118,7 @@ Result<> IncomingMigration::Engine::receive(Listener& listener) {
     if (channel_ != nullptr) RAMFERRY_TRY(await_commit(in));
     return take_over();
   };
-  const Result<> result = taking();
+  Result<> result = taking();
   publish();
   part_from_source(in, result);
   return result;

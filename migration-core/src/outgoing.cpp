@@ -24,8 +24,8 @@ OutgoingMigration::~OutgoingMigration() = default;
 void OutgoingMigration::observe(Observer& observer) {
   engine_->observe(observer);
 }
-Result<> OutgoingMigration::run(std::string uri) {
-  return engine_->run(std::move(uri));
+Result<> OutgoingMigration::run(const std::string& uri) {
+  return engine_->run(uri);
 }
 void OutgoingMigration::cancel() noexcept {
   engine_->cancel();
@@ -75,7 +75,7 @@ void OutgoingMigration::Engine::cancel() noexcept {
   if (stop_.cancel()) board_.advance(State::cancelling);
 }
 
-Result<> OutgoingMigration::Engine::run(std::string uri) {
+Result<> OutgoingMigration::Engine::run(const std::string& uri) {
   board_.start(uri);
   board_.step("start");
   if (!board_.advance(State::setup)) return fail(errc::wrong_state, "starting a migration a second time");

@@ -26,7 +26,7 @@ class OutgoingMigration::Engine {
          OutgoingSettings settings, Clock& clock, Log& log);
 
   void observe(Observer& observer) { board_.observe(observer); }
-  Result<> run(std::string uri);
+  Result<> run(const std::string& uri);
   void cancel() noexcept;
   void set_limits(const Limits& limits) noexcept;
   void proceed() noexcept;

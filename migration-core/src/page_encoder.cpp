@@ -258,7 +258,7 @@ Result<> PageEncoder::flush_pieces() {
     compression_.bytes += bytes.size();
   }
   pieces_.clear();
-  const Result<> sent = sink_.encoded(encoded_);
+  Result<> sent = sink_.encoded(encoded_);
   encoded_.clear();
   return sent;
 }

@@ -9,14 +9,14 @@ namespace ramferry::migration {
 namespace {
 
 /// Shared among the lanes, so that each has a list of writes worth posting.
-constexpr std::uint64_t kBatchBytes = 8 * 1024 * 1024;
+constexpr std::uint64_t kBatchBytes = 8ULL << 20;
 constexpr std::uint64_t kZeroRecordBytes = 9;
 /// Touched runs with a smaller gap between them are lent as one: few long registrations rather than many
 /// short ones.
-constexpr std::uint64_t kGapBytes = 64 * 1024;
+constexpr std::uint64_t kGapBytes = 64ULL << 10;
 /// The first chunk; each is twice the one before, up to the usual size. So the first page leaves before much
 /// had to be registered.
-constexpr std::uint64_t kFirstChunkBytes = 1024 * 1024;
+constexpr std::uint64_t kFirstChunkBytes = 1ULL << 20;
 
 std::uint64_t pages_in(std::span<const PageRun> runs) noexcept {
   std::uint64_t pages = 0;

@@ -29,7 +29,7 @@ bool may_follow(State from, State to) noexcept {
     case State::device: return from == State::active || from == State::pre_switchover;
     // A cancel may come too late for a file that is being put in its place.
     case State::completed: return from == State::device || from == State::cancelling;
-    case State::failed: return under_way;
+    case State::failed:
     case State::cancelling: return under_way;
     case State::cancelled: return from == State::cancelling;
   }

@@ -52,7 +52,7 @@ class OutgoingMigration {
 
   /// Connects to `uri` and moves the guest; once. Blocks the calling thread, which is then the migration
   /// thread.
-  Result<> run(std::string uri);
+  Result<> run(const std::string& uri);
 
   // Any thread:
   void
