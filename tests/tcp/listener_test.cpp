@@ -7,6 +7,7 @@
 #include <ramferry/stream_bundle.hpp>
 
 #include <gmock/gmock.h>
+#include <netdb.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -41,9 +42,19 @@ TEST_F(ListenerTest, SaysWhichFreePortItGot) {
   EXPECT_EQ(listener->local().host, "127.0.0.1");
 }
 
+/// The barest of installations have no /etc/hosts.
+bool resolves(const std::string& host) {
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(host.c_str(), nullptr, nullptr, &found) != 0) return false;
+  ::freeaddrinfo(found);
+  return true;
+}
+
 TEST_F(ListenerTest, WithoutAHostItTakesIPv4AndIPv6) {
   const auto listener = listen("tcp::0?dialect=qemu");
-  for (const std::string host : {"127.0.0.1", "[::1]", "localhost"}) {
+  std::vector<std::string> hosts = {"127.0.0.1", "[::1]"};
+  if (resolves("localhost")) hosts.emplace_back("localhost");
+  for (const std::string& host : hosts) {
     const auto connected =
         connect("tcp:" + host + ":" + std::to_string(listener->local().port) + "?dialect=qemu");
     EXPECT_TRUE(connected.has_value()) << why(connected);
