@@ -99,7 +99,7 @@ class OneAfterAnother(QemuCase):
                 source.capabilities(return_path=number % 2 == 0)
                 self.assertEqual(source.migrate(receive.at)["status"], "completed")
                 receive.reported(number)
-                source.ask("cont")
+                source.run_again()
                 source.ask("stop")
                 self.let_go(receive.process, before)
                 if number == 3:

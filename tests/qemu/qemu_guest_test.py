@@ -73,7 +73,7 @@ class GuestSurvives(TravellerCase):
             self.assertEqual(receive.wait(), 0, receive.messages)
         compare_checkpoint(self, name + ".ckpt", stream)
         traveller.machine.capabilities(xbzrle=False)
-        traveller.machine.ask("cont")
+        traveller.machine.run_again()
 
     def test_the_guest_survives_differences(self):
         traveller = self.traveller

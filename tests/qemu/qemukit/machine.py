@@ -154,6 +154,11 @@ class Machine:
             time.sleep(0.01)
         raise TimeoutError(f"{self.name}: the migration does not end: {self.migration()}")
 
+    def run_again(self):
+        """After a migration, which QEMU reports as completed a little before it takes a 'cont'."""
+        self.settled()
+        self.ask("cont")
+
     def until(self, test, timeout=60):
         """Waits until test(query-migrate) holds of a migration under way."""
         deadline = time.monotonic() + timeout
