@@ -39,7 +39,7 @@ Result<> GlobalStateSection::finish(SectionWriter& out) {
   std::array<std::byte, kField> field{};
   std::transform(noted_.begin(), noted_.end(), field.begin(),
                  [](char c) { return static_cast<std::byte>(c); });
-  if (log_ != nullptr) log_->debug("migration global state saved=" + noted_);
+  log_.debug("migration global state saved=" + noted_);
   RAMFERRY_TRY(out.u32(static_cast<std::uint32_t>(noted_.size() + 1)));
   return out.put(field);
 }
@@ -54,7 +54,7 @@ Result<> GlobalStateSection::load(SectionReader& in, std::uint32_t /*version*/, 
   std::string name(reinterpret_cast<const char*>(field.data()),
                    static_cast<std::size_t>(end - field.begin()));
   if (!is_known(name)) return fail(errc::unsupported, "the unknown run state '" + name + "'");
-  if (log_ != nullptr) log_->debug("migration global state loaded=" + name);
+  log_.debug("migration global state loaded=" + name);
   loaded_ = std::move(name);
   return {};
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "status_board.hpp"
 
+#include <ramferry/timeline.hpp>
+
 #include <sys/resource.h>
 
 namespace ramferry::migration {
@@ -58,10 +60,8 @@ bool StatusBoard::advance(State to) {
   return true;
 }
 
-void StatusBoard::step(const char* name) const {
-  if (!log_.wants(LogLevel::debug)) return;
-  const auto at = std::chrono::duration_cast<std::chrono::microseconds>(clock_.now().time_since_epoch());
-  log_.debug("migration step=" + std::string(name) + " at_us=" + std::to_string(at.count()));
+void StatusBoard::step(std::string_view name) const {
+  log_step(log_, clock_, "migration", name);
 }
 
 State StatusBoard::state() const {

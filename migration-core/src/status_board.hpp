@@ -26,7 +26,7 @@ class StatusBoard {
   State state() const;
   /// One line of the timeline, for the debug log: by the monotonic clock, which two processes of one host
   /// share.
-  void step(const char* name) const;
+  void step(std::string_view name) const;
 
   /// `change` gets the Status under the lock: be quick.
   template <class Change>

@@ -40,7 +40,7 @@ std::optional<RunState> parse_run_state(std::string_view name) noexcept {
 }
 
 VmController::Engine::Engine(const VmParts& parts)
-    : global_state([this] { return std::string(to_string(run_state())); }, &parts.log),
+    : global_state([this] { return std::string(to_string(run_state())); }, parts.log),
       parts_(parts),
       announcer_([this](unsigned round) { parts_.incoming_steps.announce(round); }) {
   add_standard_settings(parameters, capabilities);

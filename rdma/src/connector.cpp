@@ -4,7 +4,8 @@
 #include "qemu_source.hpp"
 #include "transport_parts.hpp"
 
-#include <chrono>
+#include <ramferry/timeline.hpp>
+
 #include <utility>
 
 namespace ramferry::rdma {
@@ -48,17 +49,10 @@ Result<> connect_lanes(RdmaChannel& channel, Hello hello, Deadline deadline) {
   return {};
 }
 
-/// One line of the timeline, by the monotonic clock.
-void log_step(Log& log, std::string_view name) {
-  if (!log.wants(LogLevel::debug)) return;
-  const auto at = std::chrono::duration_cast<std::chrono::microseconds>(
-      std::chrono::steady_clock::now().time_since_epoch());
-  log.debug("rdma step=" + std::string(name) + " at_us=" + std::to_string(at.count()));
-}
-
 Result<std::unique_ptr<RdmaChannel>> connect_all(Log& log, Fabric& fabric, const Address& to,
                                                  const Options& options, SessionId session,
                                                  Deadline deadline) {
+  const SystemClock clock;
   const std::uint32_t lanes = options.lanes;
   RAMFERRY_TRY_ASSIGN(auto domain,
                       fabric.open_towards(to, options.link, RdmaChannel::completions_for(lanes), deadline));
@@ -69,16 +63,16 @@ Result<std::unique_ptr<RdmaChannel>> connect_all(Log& log, Fabric& fabric, const
               .session = session,
               .peer_timeout_ms = static_cast<std::uint32_t>(options.peer_timeout.count()),
               .receives = kControlReceives};
-  log_step(log, "opened");
+  log_step(log, clock, "rdma", "opened");
   RAMFERRY_TRY_ASSIGN(const Answer answer, connect_control(*channel, hello, deadline));
-  log_step(log, "control");
+  log_step(log, clock, "rdma", "control");
   hello.kind = Hello::Kind::lane;
   hello.token = answer.token;
   RAMFERRY_TRY(connect_lanes(*channel, hello, deadline));
-  log_step(log, "lanes");
+  log_step(log, clock, "rdma", "lanes");
   RAMFERRY_TRY(channel->start({}));
   RAMFERRY_TRY(channel->await_peer(deadline));
-  log_step(log, "ready");
+  log_step(log, clock, "rdma", "ready");
   return channel;
 }
 

@@ -5,6 +5,7 @@
 #include <ramferry/clock.hpp>
 #include <ramferry/log.hpp>
 #include <ramferry/session_id.hpp>
+#include <ramferry/timeline.hpp>
 #include <ramferry/unique_fd.hpp>
 
 #include <sys/random.h>
@@ -34,6 +35,12 @@ void StderrLog::write(LogLevel level, std::string_view line) noexcept {
   const std::string_view name = to_string(level);
   std::fprintf(stderr, "ramferry: %.*s: %.*s\n", static_cast<int>(name.size()), name.data(),
                static_cast<int>(line.size()), line.data());
+}
+
+void log_step(Log& log, const Clock& clock, std::string_view of, std::string_view name) {
+  if (!log.wants(LogLevel::debug)) return;
+  const auto at = std::chrono::duration_cast<std::chrono::microseconds>(clock.now().time_since_epoch());
+  log.debug(std::string(of) + " step=" + std::string(name) + " at_us=" + std::to_string(at.count()));
 }
 
 void UniqueFd::reset(int fd) noexcept {

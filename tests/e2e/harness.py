@@ -323,6 +323,15 @@ class Case(unittest.TestCase):
                 time.sleep(0.02)
             source("migrate-set-parameters", downtime_limit=limit, max_bandwidth=0)
 
+    def begin_and_cancel(self, source, destination):
+        """A migration that is slowed, begun and cancelled; the next one has the whole link again."""
+        source("migrate-set-parameters", max_bandwidth=200_000)
+        source("migrate", uri=destination.uri())
+        source.wait_migration("active")
+        source("migrate_cancel")
+        source.wait_migration("cancelled")
+        source("migrate-set-parameters", max_bandwidth=0)
+
     def assert_source_runs_on(self, source):
         self.assertEqual(source.wait_state("running"), "running")
         source.wait_for_writes()

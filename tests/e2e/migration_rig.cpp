@@ -41,7 +41,7 @@ class MigrationRig::Hooks final : public IncomingHooks {
 /// Both ends' sections: RAM and the run state.
 struct MigrationRig::Sections {
   Sections(FakeVm& vm, RamOptions options, const std::string& run_state, Log& log)
-      : ram(vm.layout(), std::move(options), log), state([run_state] { return run_state; }) {
+      : ram(vm.layout(), std::move(options), log), state([run_state] { return run_state; }, log) {
     registrations[0] = *registry.add(ram);
     registrations[1] = *registry.add(state);
   }

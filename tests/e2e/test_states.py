@@ -233,12 +233,7 @@ class Traced(Case):
     def test_a_line_at_each_step(self):
         source = self.vm("source", "--dirty-rate", "10M", "--verbose").reach()
         destination = self.vm("destination", "--incoming", "tcp:127.0.0.1:0", "--verbose").reach()
-        source("migrate-set-parameters", max_bandwidth=1_000_000)
-        source("migrate", uri=destination.uri())
-        source.wait_migration("active")
-        source("migrate_cancel")
-        source.wait_migration("cancelled")
-        source("migrate-set-parameters", max_bandwidth=0)
+        self.begin_and_cancel(source, destination)
         other = self.vm("other", "--incoming", "tcp:127.0.0.1:0", "--verbose").reach()
         source("migrate", uri=other.uri())
         self.assert_moved(source, other)

@@ -200,7 +200,7 @@ TEST_F(VmPairTest, GuestThatCannotBePausedStaysAndRuns) {
 }
 
 TEST_F(VmPairTest, RunStateWhoseNameIsTooLongIsAnErrorAndTheGuestRunsAgain) {
-  GlobalStateSection talkative([] { return std::string(40, 'z'); });
+  GlobalStateSection talkative([] { return std::string(40, 'z'); }, log_);
   source.tell_run_state_by(talkative);
   ASSERT_TRUE(source.controller.cont());
   const Status status = migrate();
@@ -211,7 +211,7 @@ TEST_F(VmPairTest, RunStateWhoseNameIsTooLongIsAnErrorAndTheGuestRunsAgain) {
 }
 
 TEST_F(VmPairTest, UnknownRunStateFailsTheLoad) {
-  GlobalStateSection dreamer([] { return std::string("dreaming"); });
+  GlobalStateSection dreamer([] { return std::string("dreaming"); }, log_);
   source.tell_run_state_by(dreamer);
   ASSERT_TRUE(source.controller.cont());
   EXPECT_THAT(migrate().error->message(), HasSubstr("unknown run state 'dreaming'"));
@@ -224,7 +224,7 @@ TEST_F(VmPairTest, UnknownRunStateFailsTheLoad) {
 class OtherRunStates : public VmPairTest, public ::testing::WithParamInterface<const char*> {};
 
 TEST_P(OtherRunStates, AreEnteredAsSent) {
-  GlobalStateSection told([] { return std::string(GetParam()); });
+  GlobalStateSection told([] { return std::string(GetParam()); }, log_);
   source.tell_run_state_by(told);
   ASSERT_TRUE(source.controller.cont());
   EXPECT_EQ(migrate().state, State::completed);

@@ -40,7 +40,7 @@ class Guest {
       : layout_(*migration::RamLayout::make({{.name = "pc.ram", .host = Bytes(memory_).first(4 * kPage)},
                                              {.name = "rom", .host = Bytes(memory_).last(kPage)}})),
         ram(layout_, {.tracker = {}, .blank = true}, log_),
-        state([] { return std::string("running"); }) {
+        state([] { return std::string("running"); }, log_) {
     registrations_[0] = *sections.add(ram);
     registrations_[1] = *sections.add(counter);
     registrations_[2] = *sections.add(state);

@@ -245,7 +245,9 @@ TEST(Savevm, ToleratesWhatQemuAddsToTheConfigurationAndItsCommands) {
 
 TEST(GlobalState, CarriesTheRunStateInQemusHundredBytes) {
   std::string state = "running";
-  GlobalStateSection source([&] { return state; }), destination([] { return std::string("inmigrate"); });
+  NullLog log;
+  GlobalStateSection source([&] { return state; }, log);
+  GlobalStateSection destination([] { return std::string("inmigrate"); }, log);
   MemoryStream stream;
   StreamWriter out(stream);
   ASSERT_TRUE(source.attach(nullptr));
@@ -262,7 +264,8 @@ TEST(GlobalState, CarriesTheRunStateInQemusHundredBytes) {
 
 TEST(GlobalState, IsLeftOutOnlyWhereOptionalAndOrdinary) {
   std::string state = "running";
-  GlobalStateSection section([&] { return state; });
+  NullLog log;
+  GlobalStateSection section([&] { return state; }, log);
   section.about_to_pause();
   EXPECT_TRUE(section.needed());
   section.set_optional(true);
@@ -275,7 +278,9 @@ TEST(GlobalState, IsLeftOutOnlyWhereOptionalAndOrdinary) {
 TEST(GlobalState, RefusesNamesThatAreUnknownOrTooLong) {
   MemoryStream stream;
   StreamWriter out(stream);
-  GlobalStateSection odd([] { return std::string("dancing"); }), longer([] { return std::string(32, 'x'); });
+  NullLog log;
+  GlobalStateSection odd([] { return std::string("dancing"); }, log);
+  GlobalStateSection longer([] { return std::string(32, 'x'); }, log);
   odd.about_to_pause();
   longer.about_to_pause();
   ASSERT_TRUE(odd.finish(out));

@@ -8,7 +8,7 @@ RAMFERRY_LONG=1: every way in with every way out, several times, and across QEMU
 import os
 import unittest
 
-from qemukit import guest, ramferry
+from qemukit import guest, programs, ramferry
 from qemukit.agreement import compare_checkpoint, compare_stream
 from qemukit.case import MIB
 from qemukit.traveller import TravellerCase
@@ -27,7 +27,7 @@ class GuestSurvives(TravellerCase):
 
     @unittest.skipUnless(LONG, "RAMFERRY_LONG=1 crosses versions")
     def test_versions(self):
-        newer = self.newer()
+        newer = programs.backports()
         for program in (newer, newer, self.program, newer, self.program):
             for way in ("unix", "tcp"):
                 with self.subTest(to=program.version, way=way):
@@ -77,7 +77,7 @@ class GuestSurvives(TravellerCase):
 
     def test_the_guest_survives_differences(self):
         traveller = self.traveller
-        for program in [self.program] + ([self.newer(), self.newer(), self.program] if LONG else []):
+        for program in [self.program] + ([programs.backports(), programs.backports(), self.program] if LONG else []):
             with self.subTest(to=program.version):
                 traveller.machine.forget_console()
                 guest.running(traveller.machine)

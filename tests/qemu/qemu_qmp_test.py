@@ -292,7 +292,7 @@ class Comparison(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.qemu = programs.installed_or_skip()
+        cls.qemu = programs.installed()
         if cls.qemu.line != "7.2":
             raise unittest.SkipTest(f"the session is that of QEMU 7.2, here is {cls.qemu.version}")
 
@@ -525,7 +525,7 @@ class Driver(unittest.TestCase):
     """`ramferry migrate`, `status` and `cancel` drive real QEMUs as they drive our own VM."""
 
     def setUp(self):
-        self.program = programs.installed_or_skip()
+        self.program = programs.installed()
         self.folder = tempfile.TemporaryDirectory(prefix="ramferry-qmp-")
         self.addCleanup(self.folder.cleanup)
 

@@ -8,7 +8,7 @@ import os
 import time
 import unittest
 
-from qemukit import guest, ramferry
+from qemukit import guest, programs, ramferry
 from qemukit.relay import Relay
 from qemukit.traveller import TravellerCase
 
@@ -35,7 +35,7 @@ class Tunnel(TravellerCase):
 
     @unittest.skipUnless(LONG, "RAMFERRY_LONG=1 crosses versions")
     def test_2_versions(self):
-        newer = self.newer()
+        newer = programs.backports()
         for program in (newer, newer, self.program):
             with self.subTest(to=program.version):
                 self.hop("unix", "tcp", 0, program)

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
 """A Linux guest that proves that it survived: it counts on its serial line, and counts its errors with it."""
-import glob
 import hashlib
 import os
 import re

@@ -23,8 +23,9 @@ Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 """
 
 
-class Missing(Exception):
-    """The machine lacks something; the text says what, and the command that fixes it."""
+class Missing(unittest.SkipTest):
+    """The machine lacks something; the text says what, and the command that fixes it. A test that does not catch it
+    is skipped."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +48,16 @@ def _program(command):
 
 
 def installed():
+    """The installed QEMU; Missing without one, or a failure where RAMFERRY_REQUIRE_QEMU=1 says so."""
     path = shutil.which("qemu-system-x86_64")
-    if path is None:
-        raise Missing("qemu-system-x86_64 is not installed. Fix: apt-get install qemu-system-x86")
-    return _program([path])
-
-
-def installed_or_skip():
-    """The installed QEMU; without one the tests are skipped, or fail where RAMFERRY_REQUIRE_QEMU=1 says so."""
     try:
-        return installed()
+        if path is None:
+            raise Missing("qemu-system-x86_64 is not installed. Fix: apt-get install qemu-system-x86")
+        return _program([path])
     except Missing as missing:
         if os.environ.get("RAMFERRY_REQUIRE_QEMU") == "1":
-            raise
-        raise unittest.SkipTest(str(missing)) from missing
+            raise AssertionError(str(missing)) from missing
+        raise
 
 
 def backports(cache=None):

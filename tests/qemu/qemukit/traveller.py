@@ -127,19 +127,9 @@ class TravellerCase(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        try:
-            cls.program = programs.installed()
-            cls.traveller = Traveller(cls.program)
-        except programs.Missing as missing:
-            raise unittest.SkipTest(str(missing))
+        cls.program = programs.installed()
+        cls.traveller = Traveller(cls.program)
 
     @classmethod
     def tearDownClass(cls):
         cls.traveller.end()
-
-    def newer(self):
-        """The newer QEMU; without it the test is skipped."""
-        try:
-            return programs.backports()
-        except programs.Missing as missing:
-            return self.skipTest(str(missing))

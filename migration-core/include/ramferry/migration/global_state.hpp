@@ -18,7 +18,7 @@ class GlobalStateSection final : public SectionHandler {
  public:
   /// `current` gives the VMM's run state; asked right before the guest is paused. `log` is told what goes
   /// and comes.
-  explicit GlobalStateSection(std::function<std::string()> current, Log* log = nullptr)
+  GlobalStateSection(std::function<std::string()> current, Log& log)
       : current_(std::move(current)), log_(log) {}
 
   /// The section is left out when the guest was running or paused, for machines that never knew it.
@@ -40,7 +40,7 @@ class GlobalStateSection final : public SectionHandler {
 
  private:
   std::function<std::string()> current_;
-  Log* log_;
+  Log& log_;
   bool optional_ = false;
   std::string noted_;
   std::optional<std::string> loaded_;
