@@ -4,8 +4,7 @@
 
 #include <ramferry/checkpoint/checkpoint_file.hpp>
 
-#include <fcntl.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -19,14 +18,11 @@ namespace {
 constexpr std::size_t kMostBlocks = 16384;
 constexpr std::size_t kMostPieces = 512;  // of one preadv
 
-Failure damaged(std::string what) {
-  return fail(errc::protocol_mismatch, "its metadata: " + std::move(what));
-}
+constexpr const char* kCutOff = "it was cut off or added to: copy it again, or use another checkpoint";
 
-Result<UniqueFd> open_file(const std::filesystem::path& path) {
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) return fail_errno(errno, "opening " + path.string());
-  return fd;
+Failure damaged(std::string what) {
+  return fail(errc::protocol_mismatch, "its metadata: " + std::move(what),
+              "the file is damaged; use another checkpoint");
 }
 
 std::vector<std::byte> copied(ConstBytes bytes) {
@@ -36,9 +32,9 @@ std::vector<std::byte> copied(ConstBytes bytes) {
 }  // namespace
 
 Result<bool> CheckpointFile::is_checkpoint(const std::filesystem::path& path) {
-  RAMFERRY_TRY_ASSIGN(const UniqueFd fd, open_file(path));
+  RAMFERRY_TRY_ASSIGN(const OpenFile file, open_to_read(path));
   std::array<std::byte, format::kMagic.size()> magic{};
-  if (::pread(fd.get(), magic.data(), magic.size(), 0) < 0)
+  if (::pread(file.fd.get(), magic.data(), magic.size(), 0) < 0)
     return fail_errno(errno, "reading " + path.string());
   return std::equal(magic.begin(), magic.end(), as_bytes(format::kMagic).begin());
 }
@@ -46,7 +42,9 @@ Result<bool> CheckpointFile::is_checkpoint(const std::filesystem::path& path) {
 Result<CheckpointFile> CheckpointFile::open(const std::filesystem::path& path) {
   CheckpointFile file;
   file.name_ = path.string();
-  RAMFERRY_TRY_ASSIGN(file.fd_, open_file(path));
+  RAMFERRY_TRY_ASSIGN(OpenFile input, open_to_read(path));
+  file.fd_ = std::move(input.fd);
+  file.file_bytes_ = input.bytes;
   if (auto read = file.read_head(); !read)
     return within(std::move(read).error(), "opening checkpoint " + file.name_);
   return file;
@@ -59,18 +57,17 @@ std::uint64_t CheckpointFile::ram_bytes() const noexcept {
 }
 
 Result<> CheckpointFile::read_head() {
-  struct stat status {};
-  if (::fstat(fd_.get(), &status) != 0) return fail_errno(errno, "asking for its size");
-  file_bytes_ = static_cast<std::uint64_t>(status.st_size);
-  if (!S_ISREG(status.st_mode) || file_bytes_ < format::kHeadBytes)
-    return fail(errc::protocol_mismatch, "it is not a checkpoint of ramferry's");
+  if (file_bytes_ < format::kHeadBytes)
+    return fail(errc::protocol_mismatch, "its " + std::to_string(file_bytes_) + " bytes are no whole head",
+                kCutOff);
   std::array<std::byte, format::kHeadBytes> head;
   RAMFERRY_TRY(read_at(fd_.get(), 0, Bytes(head), name_));
   RAMFERRY_TRY_ASSIGN(const format::Outline outline, format::decode_outline(head));
   if (outline.metadata_at() > file_bytes_ || outline.metadata_bytes != file_bytes_ - outline.metadata_at())
-    return fail(errc::protocol_mismatch, "it has " + std::to_string(file_bytes_) +
-                                             " bytes, its head speaks of " +
-                                             std::to_string(outline.metadata_at() + outline.metadata_bytes));
+    return fail(errc::protocol_mismatch,
+                "it has " + std::to_string(file_bytes_) + " bytes, its head speaks of " +
+                    std::to_string(outline.metadata_at() + outline.metadata_bytes),
+                kCutOff);
   slots_ = outline.slots;
   std::vector<std::byte> metadata(outline.metadata_bytes);
   RAMFERRY_TRY(read_at(fd_.get(), outline.metadata_at(), Bytes(metadata), name_));

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "file_input.hpp"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -10,11 +8,8 @@
 namespace ramferry::checkpoint {
 
 Result<std::unique_ptr<FileInput>> FileInput::open(const std::filesystem::path& path) {
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  struct stat status {};
-  if (!fd || ::fstat(fd.get(), &status) != 0) return fail_errno(errno, "opening " + path.string());
-  const auto size = S_ISREG(status.st_mode) ? static_cast<std::uint64_t>(status.st_size) : 0;
-  return std::unique_ptr<FileInput>(new FileInput(path.string(), std::move(fd), size));
+  RAMFERRY_TRY_ASSIGN(OpenFile file, open_to_read(path));
+  return std::unique_ptr<FileInput>(new FileInput(path.string(), std::move(file)));
 }
 
 Result<> FileInput::send(ConstBytes /*bytes*/) {

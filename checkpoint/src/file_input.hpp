@@ -2,8 +2,9 @@
 // A file as the source of a stream. One thread.
 #pragma once
 
+#include "file_io.hpp"
+
 #include <ramferry/byte_stream.hpp>
-#include <ramferry/unique_fd.hpp>
 
 #include <filesystem>
 #include <memory>
@@ -23,8 +24,8 @@ class FileInput final : public ByteStream {
   StreamStats stats() const noexcept override { return {}; }
 
  private:
-  FileInput(std::string name, UniqueFd fd, std::uint64_t size)
-      : name_(std::move(name)), fd_(std::move(fd)), size_(size) {}
+  FileInput(std::string name, OpenFile file)
+      : name_(std::move(name)), fd_(std::move(file.fd)), size_(file.bytes) {}
   std::string name_;
   UniqueFd fd_;
   std::uint64_t size_;

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "file_io.hpp"
 
-#include <ramferry/unique_fd.hpp>
-
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -25,6 +24,15 @@ std::span<iovec> after(std::span<iovec> pieces, std::size_t done) noexcept {
 }
 
 }  // namespace
+
+Result<OpenFile> open_to_read(const std::filesystem::path& path) {
+  const std::string doing = "opening " + path.string();
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat status {};
+  if (!fd || ::fstat(fd.get(), &status) != 0) return fail_errno(errno, doing);
+  if (!S_ISREG(status.st_mode)) return fail(errc::invalid_argument, doing, "it must be a plain file");
+  return OpenFile{std::move(fd), static_cast<std::uint64_t>(status.st_size)};
+}
 
 Result<> read_at(int fd, std::uint64_t offset, std::span<iovec> pieces, const std::string& name) {
   pieces = after(pieces, 0);

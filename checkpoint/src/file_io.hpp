@@ -4,6 +4,7 @@
 
 #include <ramferry/bytes.hpp>
 #include <ramferry/error.hpp>
+#include <ramferry/unique_fd.hpp>
 
 #include <sys/uio.h>
 
@@ -14,6 +15,13 @@
 
 namespace ramferry::checkpoint {
 
+/// A plain file to read from; errc::invalid_argument for anything else that has a name (a FIFO would wait for
+/// its writer).
+struct OpenFile {
+  UniqueFd fd;
+  std::uint64_t bytes = 0;  ///< as long as it is
+};
+Result<OpenFile> open_to_read(const std::filesystem::path& path);
 /// Fills `into` from `offset` on; errc::protocol_mismatch if the file ends before.
 Result<> read_at(int fd, std::uint64_t offset, Bytes into, const std::string& name);
 /// The same into several pieces, at most IOV_MAX of them. Changes `pieces`.

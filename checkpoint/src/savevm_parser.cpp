@@ -93,7 +93,8 @@ Result<> SavevmParser::read_head() {
   const auto reading = [&]() -> Result<> {
     RAMFERRY_TRY_ASSIGN(const std::uint32_t magic, in_.u32());
     if (magic != migration::savevm::kMagic)
-      return malformed("it begins with " + hex(magic) + ", not with 'QEVM'");
+      return fail(errc::protocol_mismatch, "it begins with " + hex(magic) + ", not with 'QEVM'",
+                  "it is no migration stream: let a QEMU or a ramferry VM migrate to this address");
     RAMFERRY_TRY_ASSIGN(const std::uint32_t version, in_.u32());
     if (version != migration::savevm::kVersion)
       return fail(errc::unsupported, "savevm version " + std::to_string(version),

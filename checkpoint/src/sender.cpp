@@ -18,6 +18,13 @@ bool reads_commands(const std::string& machine) {
   return !machine.starts_with("ramferry-");
 }
 
+/// A plain stream without a head. That a file ends is nobody's leaving.
+Failure not_a_stream(Error error, const std::filesystem::path& path) {
+  if (error.is(errc::peer_gone)) error.code = make_error_code(errc::protocol_mismatch);
+  error.advice = "it is neither a checkpoint nor a migration stream; give a file that 'receive' has saved";
+  return within(std::move(error), "reading " + path.string());
+}
+
 }  // namespace
 
 Sender::Sender(Link link, std::filesystem::path path, SendOptions options)
@@ -180,8 +187,7 @@ Result<> Sender::Engine::send_plain(ByteStream& stream) {
   StreamInput in(*file);
   StreamSaver events(nullptr);
   SavevmParser parser(in, events, RamBody::records);
-  if (auto head = parser.read_head(); !head)
-    return within(std::move(head).error(), "reading " + path_.string());
+  if (auto head = parser.read_head(); !head) return not_a_stream(std::move(head).error(), path_);
   in.before_refill({});
   report_.machine = events.machine();
   options_.return_path = options_.return_path && reads_commands(report_.machine);

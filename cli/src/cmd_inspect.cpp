@@ -32,7 +32,6 @@ class MappedFile {
     const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     struct stat info {};
     if (!fd || fstat(fd.get(), &info) != 0) return fail_errno(errno, doing);
-    if (!S_ISREG(info.st_mode)) return fail(errc::invalid_argument, doing, "it must be a plain file");
     const auto size = static_cast<std::size_t>(info.st_size);
     if (size == 0) return fail(errc::protocol_mismatch, doing + ": it is empty");
     void* at = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
@@ -64,8 +63,8 @@ Result<> inspect_checkpoint(const Options& options) {
 }
 
 Result<> inspect(const Options& options) {
-  if (const auto kept = checkpoint::CheckpointFile::is_checkpoint(options.path); kept && *kept)
-    return inspect_checkpoint(options);
+  RAMFERRY_TRY_ASSIGN(const bool is_checkpoint, checkpoint::CheckpointFile::is_checkpoint(options.path));
+  if (is_checkpoint) return inspect_checkpoint(options);
   RAMFERRY_TRY_ASSIGN(const MappedFile file, MappedFile::open(options.path));
   const auto map = map_stream(file.bytes());
   if (!map) return within(map.error(), options.path);
@@ -83,7 +82,11 @@ void add_inspect_command(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand(
       "inspect", "Tells what is in a migration stream, ours or a QEMU's, or in a checkpoint");
-  command->footer("Example:\n  ramferry inspect /tmp/a.state");
+  command->footer(
+      "Example:\n"
+      "  ramferry inspect /var/lib/vm/web.ckpt\n"
+      "And every page against its checksum:\n"
+      "  ramferry inspect --verify /var/lib/vm/web.ckpt");
   command->add_option("file", options->path, "A file that 'migrate file:…' or 'ramferry receive' wrote")
       ->required();
   command->add_flag("--verify", options->verify, "Check every page of a checkpoint against its checksum");

@@ -49,7 +49,7 @@ json to_json(const ReceiveReport& report) {
           {"sync-seconds", seconds(report.syncing)}};
 }
 
-void print(const ReceiveReport& report, checkpoint::Format format) {
+void print(const ReceiveReport& report, checkpoint::Format format, bool one_way) {
   fmt::print("kept {} as {}\n", report.machine, report.path.string());
   const double rate = static_cast<double>(report.stream_bytes) / std::max(1e-9, seconds(report.took));
   fmt::print("  {:<12} {}", "memory", format_size(report.ram_bytes));
@@ -62,7 +62,7 @@ void print(const ReceiveReport& report, checkpoint::Format format) {
   fmt::print("  {:<12} {:.2f} s, {:.2f} s of it on the disk; {} on the wire, {}/s\n", "time",
              seconds(report.took), seconds(report.syncing), format_size(report.stream_bytes),
              format_size(static_cast<std::uint64_t>(rate)));
-  if (!report.acknowledged)
+  if (!report.acknowledged && !one_way)
     fmt::print(
         "  {:<12} {}\n", "note",
         "the source was not waiting for our word: turn its return path on, or check that it says completed");
@@ -93,6 +93,22 @@ class ProgressLine {
   bool wanted_, drawn_ = false;
 };
 
+/// Told now, not when a machine comes.
+Result<> check_folder(const std::filesystem::path& path) {
+  const std::filesystem::path folder = path.empty() ? "." : path;
+  const std::string doing = "saving into the folder " + folder.string();
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(folder, ignored)) return fail(errc::not_found, doing, "create it first");
+  if (::access(folder.c_str(), W_OK | X_OK) != 0)
+    return fail_errno(errno, doing, "save elsewhere, or as a user who may write there");
+  return {};
+}
+
+/// Commands and files end by themselves: nobody at the other end waits for a word.
+bool is_one_way(const std::string& uri) {
+  return uri.starts_with("exec:") || uri.starts_with("file:");
+}
+
 Result<checkpoint::ReceiveOptions> receive_options(const Options& options) {
   checkpoint::ReceiveOptions result;
   result.path = options.save;
@@ -100,10 +116,13 @@ Result<checkpoint::ReceiveOptions> receive_options(const Options& options) {
   std::error_code ignored;
   result.in_folder = options.save.ends_with('/') || std::filesystem::is_directory(options.save, ignored);
   if (result.in_folder) {
-    std::filesystem::create_directories(result.path, ignored);
-    if (!std::filesystem::is_directory(result.path, ignored))
-      return fail(errc::not_found, "saving into " + options.save, "create that folder");
+    std::error_code problem;
+    std::filesystem::create_directories(result.path, problem);
+    if (problem)
+      return fail_errno(problem.value(), "making the folder " + options.save,
+                        "choose one that is there or can be made; without a '/' at its end it is a file");
   }
+  RAMFERRY_TRY(check_folder(result.in_folder ? result.path : result.path.parent_path()));
   return result;
 }
 
@@ -128,7 +147,7 @@ int receive(const Options& options) {
     } else if (options.as_json) {
       fmt::print("{}\n", to_json(*result).dump(-1, ' ', false, json::error_handler_t::replace));
     } else {
-      print(*result, how->format);
+      print(*result, how->format, is_one_way(options.uri));
     }
     std::fflush(stdout);
   });
@@ -165,7 +184,7 @@ void add_receive_command(CLI::App& app, Action& action) {
       "  ramferry receive tcp:0.0.0.0:4444 --save /var/lib/vm/");
   command
       ->add_option("uri", options->uri,
-                   "Where to wait: tcp:HOST:PORT, unix:PATH, rdma:HOST:PORT, exec:COMMAND, fd:N")
+                   "Where to wait: tcp:HOST:PORT, unix:PATH, rdma:HOST:PORT, exec:COMMAND, fd:N, file:PATH")
       ->required();
   command
       ->add_option("--save", options->save,

@@ -17,6 +17,7 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -46,20 +47,31 @@ json to_json(const SendReport& report) {
           {"seconds", seconds(report.took)}};
 }
 
-void print(const SendReport& report, const std::string& uri) {
+std::string_view outcome(const SendReport& report, const Endpoint& to) {
+  if (to.scheme == "file") return "whole, and on the disk";
+  if (to.scheme == "exec") return "took all bytes, and ended well";
+  return report.acknowledged ? "says that it has the machine"
+                             : "took all bytes; its own monitor says what became of them";
+}
+
+void print(const SendReport& report, const std::string& uri, const Endpoint& to) {
   const double rate = static_cast<double>(report.stream_bytes) / std::max(1e-9, seconds(report.took));
   fmt::print("sent {} to {}\n", report.machine, uri);
   fmt::print("  {:<12} {:.2f} s, {} on the wire, {}/s\n", "time", seconds(report.took),
              format_size(report.stream_bytes), format_size(static_cast<std::uint64_t>(rate)));
-  fmt::print("  {:<12} {}\n", "destination",
-             report.acknowledged ? "says that it has the machine"
-                                 : "took all bytes; its own monitor says what became of them");
+  fmt::print("  {:<12} {}\n", "destination", outcome(report, to));
 }
 
 /// Which dialect the destination speaks, unless the address says so: that of the VM the file came from.
 Result<Endpoint> destination(const Options& options) {
   RAMFERRY_TRY_ASSIGN(Endpoint endpoint, Endpoint::parse(options.uri));
   const bool bytes_only = endpoint.scheme == "exec" || endpoint.scheme == "fd" || endpoint.scheme == "file";
+  if (bytes_only && options.format == "native")
+    return fail(errc::invalid_argument, "sending in the native dialect to " + options.uri,
+                "exec:, fd: and file: carry QEMU's: leave --format native away");
+  std::error_code ignored;
+  if (endpoint.scheme == "file" && std::filesystem::equivalent(options.file, endpoint.target, ignored))
+    return fail(errc::invalid_argument, "sending " + options.file + " to itself", "choose another path");
   if (bytes_only || endpoint.options.contains("dialect")) return endpoint;
   std::string dialect = options.format;
   if (dialect.empty()) {
@@ -111,14 +123,11 @@ int send(const Options& options) {
   how.return_path = !options.no_return_path && (to->scheme == "tcp" || to->scheme == "unix");
   checkpoint::Sender sender(std::move(*link), options.file, how);
   const auto report = run(sender, signals, !options.as_json);
-  if (!report) {
-    report_failure(report.error());
-    return kFailed;
-  }
+  if (!report) return report_failure(report.error());
   if (options.as_json) {
     fmt::print("{}\n", to_json(*report).dump(2, ' ', false, json::error_handler_t::replace));
   } else {
-    print(*report, options.uri);
+    print(*report, options.uri, *to);
   }
   return kDone;
 }

@@ -4,6 +4,7 @@
 #include "command.hpp"
 #include "signals.hpp"
 
+#include <ramferry/endpoint.hpp>
 #include <ramferry/log.hpp>
 #include <ramferry/tunnel/tunnel.hpp>
 
@@ -31,6 +32,21 @@ struct TunnelOptions {
   bool once = false, as_json = false;
   tunnel::Options session;
 };
+
+/// The address between the two ends; errc::invalid_argument unless our own transport runs there.
+Result<> check_fabric(const std::string& address) {
+  RAMFERRY_TRY_ASSIGN(const Endpoint fabric, Endpoint::parse(address));
+  const std::string doing = "using '" + address + "' as a tunnel's fabric";
+  if (fabric.scheme == "exec" || fabric.scheme == "fd" || fabric.scheme == "file")
+    return fail(errc::invalid_argument, doing, "it is tcp:, unix: or rdma:");
+  if (const auto dialect = fabric.options.find("dialect");
+      dialect != fabric.options.end() && dialect->second == "qemu")
+    return fail(errc::invalid_argument, doing, "a tunnel speaks ramferry's dialect: leave dialect=qemu away");
+  if (fabric.options.contains("channels"))
+    return fail(errc::invalid_argument, doing,
+                "each of multifd's channels is a stream of its own already: leave channels=N away");
+  return {};
+}
 
 /// One session and the thread that serves it.
 class Serving {
@@ -78,6 +94,7 @@ class Entrance {
     StopSignals signals;
     auto uri = plain_uri(options_.plain);
     if (!uri) return report_failure(uri.error());
+    if (const auto fabric = check_fabric(options_.fabric); !fabric) return report_failure(fabric.error());
     auto listener = catalog_.listen(*uri);
     if (!listener) return report_failure(listener.error());
     Endpoint entrance = (*listener)->local();
@@ -108,12 +125,8 @@ class Entrance {
         report_failure(link.error());
         return;
       }
-      auto* channel = std::get_if<std::unique_ptr<Channel>>(&*link);
-      if (channel == nullptr) {
-        log_.error("the fabric side of a tunnel must be native: leave dialect=qemu away");
-        return;
-      }
-      serving_ = std::make_unique<Serving>(std::move(*channel), options_.session, tunnel::Dial{}, log_);
+      serving_ = std::make_unique<Serving>(std::get<std::unique_ptr<Channel>>(std::move(*link)),
+                                           options_.session, tunnel::Dial{}, log_);
     }
     if (const auto opened = serving_->session().open(std::move(plain)); !opened)
       report_failure(opened.error());
@@ -137,6 +150,7 @@ int run_exit(const TunnelOptions& options) {
   const TransportCatalog catalog = make_catalog(log);
   const auto uri = plain_uri(options.plain);
   if (!uri) return report_failure(uri.error());
+  if (const auto fabric = check_fabric(options.fabric); !fabric) return report_failure(fabric.error());
   const tunnel::Dial dial = [&]() -> Result<std::unique_ptr<ByteStream>> {
     RAMFERRY_TRY_ASSIGN(Link link, catalog.connect(*uri, {}, Deadline::after(kConnectPatience)));
     return std::get<std::unique_ptr<ByteStream>>(std::move(link));
