@@ -19,9 +19,11 @@ import time
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from benchkit import contests, machine, process        # noqa: E402
+from benchkit.ballast import Ballast                   # noqa: E402
 from benchkit.contenders import MIB, Job, Setup, qemu, ramferry     # noqa: E402
 from benchkit.image import Images                      # noqa: E402
 from benchkit.process import Failed                    # noqa: E402
+from benchkit.figures import unsteadiness              # noqa: E402
 from benchkit.store import Results                     # noqa: E402
 from benchkit.trace import uniform                     # noqa: E402
 
@@ -29,6 +31,8 @@ PARTS = ["PlainRead|ZeroScan/(zero|dense)/", "Xbzrle", "Compression", "Frame|Has
          "(Arm1GiB|Harvest1GiB|FirstWrite)/pagemap_scan/anonymous"]
 RIG_PARTS = ["Registration/(touched|fresh)/(65536|2097152|16777216)/"]
 GIVE_UP_AFTER = 2       # failures of one contender in one contest
+STEADY = 0.02           # a contest whose medians of ratios are known this well needs no more rounds
+MOST_ROUNDS = 40
 
 
 def parse():
@@ -39,12 +43,12 @@ def parse():
     add("--rig", action="store_true", help="the RDMA contests: needs an RDMA device; ./dev bench --rig boots one")
     add("--quick", action="store_true", help="small memory, 3 rounds: under five minutes; to see that it works")
     add("--ram", type=int, metavar="MiB", help="guest memory (default 1024; --quick 256; --rig 64)")
-    add("--pairs", type=int, help="rounds that count, after one that does not (default 5; --quick 3)")
-    add("--minutes", type=float, metavar="N", help="no new turns after this, however many rounds are done "
-        "(default 40; --quick 4)")
+    add("--pairs", type=int, help="rounds of every contest that count, after one that does not (default 5; --quick 3)")
+    add("--minutes", type=float, metavar="N", help="no new turns after this; what is left after --pairs goes to the "
+        "contests whose ratios spread most (default 40; --quick 4)")
     add("--only", action="append", default=[], metavar="PATTERN", help="contests to run, e.g. 'tcp*'; again for more")
     add("--no-parts", action="store_true", help="leave out the parts of the page path")
-    add("--no-touch", action="store_true", help="do not touch the machine's free memory first")
+    add("--no-touch", action="store_true", help="do not touch the machine's free memory, nor hold it between turns")
     add("--slow", type=int, default=0, metavar="MICROSECONDS", help="waste this much in ramferry for each batch: "
         "shows that the harness can lose")
     add("--out", help="the results (default build/bench/host.json; with --rig build/bench/rig/rig.json)")
@@ -87,8 +91,8 @@ def rdma_address():
 class Round:
     """One turn of every contender in every contest, kept in the results as they come."""
 
-    def __init__(self, chosen_contests, setup, results):
-        self.contests, self.setup, self.results = chosen_contests, setup, results
+    def __init__(self, chosen_contests, setup, results, ballast=None):
+        self.contests, self.setup, self.results, self.ballast = chosen_contests, setup, results, ballast
         self.kept = {each.key: results.contest(each.key, {
             "title": each.title, "workload": each.workload, "bytes": each.size, "destination": each.destination,
             "contenders": list(each.contenders)}) for each in chosen_contests}
@@ -100,11 +104,26 @@ class Round:
                 rounds.append(self.take_turns(contest, number))
                 self.results.save()
 
+    def more_where_it_spreads(self, deadline):
+        """One more round of the contest whose ratios are known least well, again and again."""
+        while time.monotonic() < deadline:
+            open_ones = [(unsteadiness(self.kept[each.key]), each) for each in self.contests
+                         if each.destination != "cold" and len(self.kept[each.key]["rounds"]) <= MOST_ROUNDS]
+            worst, contest = max(open_ones, key=lambda pair: pair[0], default=(0, None))
+            if worst <= STEADY:
+                return
+            rounds = self.kept[contest.key]["rounds"]
+            print(f"  {contest.key}: round {len(rounds)} (the median is known to {worst:.0%})", flush=True)
+            rounds.append(self.take_turns(contest, len(rounds)))
+            self.results.save()
+
     def take_turns(self, contest, number):
         names, found = list(contest.contenders), {}
         for name in names[number % len(names):] + names[:number % len(names)]:
             if self.failures(contest, name) >= GIVE_UP_AFTER:
                 continue
+            if self.ballast:
+                self.ballast.room(contests.room(contest.size))
             begin = time.monotonic()
             try:
                 found[name] = contest.contenders[name](self.setup)
@@ -181,9 +200,9 @@ def sample(at, info):
             ram.get("dirty-pages-rate", 0) * ram.get("page-size", 4096), ram.get("dirty-sync-count", 0)]
 
 
-def measure(options, setup, results, deadline):
+def measure(options, setup, results, deadline, ballast):
     """True if some contender failed. The warm-up and the first round after it are complete, whatever the deadline."""
-    rounds = Round(chosen(options), setup, results)
+    rounds = Round(chosen(options), setup, results, ballast)
     for number in range(options.pairs + 1):
         print("  warming up" if number == 0 else f"  round {number} of {options.pairs}", flush=True)
         rounds.run(number, deadline if number > 1 else float("inf"))
@@ -191,6 +210,7 @@ def measure(options, setup, results, deadline):
             measure_timelines(options, setup, results)
             if not options.no_parts:
                 measure_parts(options, results, 12 * options.minutes)
+    rounds.more_where_it_spreads(deadline if options.pairs > 1 else 0)
     for contest in rounds.kept.values():
         tell(contest)
     return rounds.any_failure()
@@ -213,17 +233,20 @@ def main():
     results = Results(options.out, identity, about)
     if about["load-before"] > 0.5:
         print(f"bench: this machine is busy (load {about['load-before']:.1f}): the figures will be poor", file=sys.stderr)
-    if not options.no_touch:
+    if options.rig and not options.no_touch:
         machine.touch_free_memory()
     process.SCRATCH[0] = machine.scratch(4 * options.size)
     folder = tempfile.mkdtemp(prefix="rfi-", dir=process.SCRATCH[0])
-    failed = False
+    failed, ballast = False, None
     try:
         images = Images(folder)
         setup = Setup(ferry, os.path.join(options.build, "bench/plain_loop"), images,
                       rdma_address() if options.rig else "", options.slow)
-        failed = measure(options, setup, results, begin + 60 * options.minutes)
+        ballast = None if options.no_touch or options.rig else Ballast()
+        failed = measure(options, setup, results, begin + 60 * options.minutes, ballast)
     finally:
+        if ballast:
+            ballast.close()
         shutil.rmtree(folder, ignore_errors=True)
         results.data["seconds"] += round(time.monotonic() - begin)
         results.save()

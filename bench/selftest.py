@@ -16,7 +16,8 @@ sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, HERE)
 from benchkit import markdown, twice                       # noqa: E402
-from benchkit.figures import Figures, Row, Value, ratios, value     # noqa: E402
+from benchkit.ballast import CHUNK, Ballast, kernel_memory             # noqa: E402
+from benchkit.figures import Figures, Row, Value, ratios, unsteadiness, value     # noqa: E402
 
 BUILD = os.environ.get("RAMFERRY_BENCH_BUILD", "build/dev")
 MIB = 32
@@ -89,6 +90,15 @@ class WhatTheReportSays(unittest.TestCase):
         other = first | {"identity": first["identity"] | {"bytes": 1}}
         self.assertEqual((twice.same_kind(first, first), twice.same_kind(first, other)), ("", "bytes: 1073741824 and 1"))
 
+    def test_what_spreads_most_is_known_least(self):
+        def known(*theirs):
+            contest = result(1.0, 2.0)["contests"]["tcp"]
+            rounds = [{"ramferry": {"seconds": 1.0}, "QEMU": {"seconds": each}} for each in (9, *theirs)]
+            return unsteadiness(contest | {"contenders": ["ramferry", "QEMU"], "rounds": rounds})
+        self.assertEqual(known(2, 2, 2, 2), 0)
+        self.assertGreater(known(1, 2, 3, 4), known(1.9, 2, 2, 2.1))
+        self.assertGreater(known(1, 2, 3), known(*[1, 2, 3] * 10))      # more rounds, better known
+
     def test_nothing_measured_is_said(self):
         self.assertEqual({row.verdict for row in Figures().rows()}, {"not measured"})
         self.assertIsNone(value([]))
@@ -124,6 +134,25 @@ class TheDriver(unittest.TestCase):
         self.assertGreaterEqual(moved["wire"], MIB << 20)
         self.assertEqual(moved["stream"]["copied-bytes"], 0)
         self.assertIn("tcp, 2 lanes", markdown.page(data, None))
+
+    def test_the_time_that_is_left_goes_to_what_spreads(self):
+        _, data = self.bench("--only", "unix", "--minutes", "0.25", pairs=2)
+        rounds = data["contests"]["unix"]["rounds"]
+        self.assertGreaterEqual(len(rounds), 3)
+        self.assertTrue(len(rounds) > 3 or unsteadiness(data["contests"]["unix"]) < 0.02 or data["seconds"] >= 15)
+
+    def test_held_memory_comes_free_for_a_turn(self):
+        def resident():
+            with open(f"/proc/{held.process.pid}/status") as file:
+                return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmRSS:"))
+        free = kernel_memory("MemFree"), kernel_memory("MemAvailable")
+        held = Ballast(share=0.05)
+        self.addCleanup(held.close)
+        self.assertTrue(held.room(0))
+        if free[0] > 4 << 30 and kernel_memory("MemFree") > 2 << 30:    # a smaller machine has nothing to hold
+            self.assertGreater(resident(), free[1] // 20 - CHUNK)
+        self.assertTrue(held.room(1 << 40))     # more than there is: all of it
+        self.assertLess(resident(), CHUNK)
 
     def test_an_interrupted_run_goes_on(self):
         _, first = self.bench("--only", "unix")

@@ -24,6 +24,11 @@ class Contest:
     content: str = ""
 
 
+def room(size):
+    """The memory that a turn may take: both machines' and what their sockets, files and programs need."""
+    return 3 * min(size, 1024 * MIB) + 512 * MIB
+
+
 def turn(function, job, *options):
     return functools.partial(lambda setup: function(setup, job, *options))
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """From runs to figures: medians and spreads of ratios, and the targets they are held to."""
 import dataclasses
+import math
 import statistics
 
 GIB = 1 << 30
@@ -83,6 +84,18 @@ def ratios(contest, theirs, metric="seconds", best_of=False):
         if others and good(each.get(OURS)) and each[OURS][metric] > 0:
             found.append(min(others) / each[OURS][metric])
     return found
+
+
+def unsteadiness(contest):
+    """How well the medians of a contest's ratios are known: the widest one's probable error, as a share of it."""
+    found = [ratios(contest, name) for name in contest["contenders"] if name != OURS]
+    return max((probable_error(each) for each in found if len(each) > 1), default=0)
+
+
+def probable_error(samples):
+    """Of their median, as a share of it: the distance of the quartiles over the root of how many there are."""
+    low, middle, high = statistics.quantiles(samples, n=4, method="inclusive")
+    return (high - low) / 2 / middle / math.sqrt(len(samples))
 
 
 class Figures:

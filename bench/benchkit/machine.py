@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 
+from .ballast import kernel_memory
+
 GIB = 1 << 30
 
 
@@ -25,11 +27,6 @@ def cpu_model():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.machine()
-
-
-def kernel_memory(name):
-    with open("/proc/meminfo") as file:
-        return next(int(line.split()[1]) << 10 for line in file if line.startswith(name + ":"))
 
 
 def scratch(needed):

@@ -23,7 +23,10 @@ hand. Run both on your own machine, and send us what comes out: `ramferry bench`
 - Dirty traces are the same for both: ramferry's reference VM writes pages at the driver's word, QEMU's memory is
   written through its qtest socket, which takes QEMU's main lock. In these rows QEMU pays for that as well.
 - Destinations are pre-faulted unless a row says *cold*: fresh pages cost more than moving them, and vary wildly.
-  The machine's free memory is touched once before anything is measured.
+  The machine's free memory is touched, and held by a process of its own that lets go of as much as the next turn
+  needs: a hypervisor that takes back free pages otherwise does so between turns, and it is chance who then waits for
+  them, in sockets' buffers and files most of all, while the clock runs. (Not in the rig, which touches it once.)
+- Every contest has as many rounds as are said below, and the time that is left goes to those whose ratios spread most.
 - A contender that fails is shown as failed.
 - In the **rig** (soft-RoCE in an emulated guest) absolute figures mean nothing; ratios within one boot do. No figure
   for RDMA hardware is given here, because nobody has run this on any yet.
@@ -42,7 +45,7 @@ def machine_text(name, data):
     quick = " (a quick run: small memory, few rounds)" if data["identity"]["quick"] else ""
     return (f"**{name}**{quick}: {about['cpus']} x {about['cpu']}, {about['memory'] / GIB:.0f} GiB, Linux {about['kernel']}; "
             f"{versions['ramferry']} at {about['commit']}, {versions['qemu']}; {data['identity']['bytes'] / GIB:.3g} GiB of "
-            f"guest memory, {data['identity']['pairs']} rounds, {data['seconds']} s in all{busy}.\n")
+            f"guest memory, {data['identity']['pairs']} rounds or more, {data['seconds']} s in all{busy}.\n")
 
 
 def bound_text(row, bound):
