@@ -11,9 +11,11 @@
 #include "frame_packer.hpp"
 #include "inbox.hpp"
 #include "lane.hpp"
+#include "side_door.hpp"
 
 #include <ramferry/channel.hpp>
 #include <ramferry/log.hpp>
+#include <ramferry/side_streams.hpp>
 #include <ramferry/unique_fd.hpp>
 
 #include <array>
@@ -21,6 +23,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -37,9 +40,12 @@ struct ChannelSetup {
   std::chrono::milliseconds peer_timeout{};  ///< before it gives us up
   std::uint32_t peer_window = 0;             ///< message bytes that it buffers
   std::uint64_t preamble_bytes_sent = 0, preamble_bytes_received = 0;
+  /// The connecting end's way to one more connection; empty if the peer takes none.
+  std::function<Result<UniqueFd>(std::uint32_t number, Deadline deadline)> open_side;
+  std::shared_ptr<SideDoor> door;  ///< the listening end's
 };
 
-class SocketChannel final : public Channel, private LaneOwner {
+class SocketChannel final : public Channel, public SideStreams, private LaneOwner {
  public:
   /// Message bytes that we buffer for receive(), and grant to the peer in our preamble.
   static constexpr std::uint32_t kWindow = 4u << 20;
@@ -72,6 +78,12 @@ class SocketChannel final : public Channel, private LaneOwner {
   SessionId session() const noexcept override { return setup_.session; }
   /// With one lane: one frame after another, but one system call and one wake-up at the other end.
   Result<Epoch> place_and_tell(const Placement& placement, ConstBytes message) override;
+
+  bool offers_sides() const noexcept override { return setup_.open_side != nullptr; }
+  Result<std::unique_ptr<ByteStream>> open_side(std::uint32_t number, Deadline deadline) override;
+  void admit_sides(std::size_t most) override;
+  Result<std::unique_ptr<ByteStream>> take_side(std::uint32_t number, Deadline deadline) override;
+  void abandon_side(std::uint32_t number) noexcept override;
 
  private:
   using Clock = std::chrono::steady_clock;

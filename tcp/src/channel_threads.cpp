@@ -201,6 +201,7 @@ void SocketChannel::end(Error error, Ending ending) {
     changed_.notify_all();
     readable_.notify_all();
   }
+  if (setup_.door) setup_.door->close();
   for (const auto& lane : lanes_) lane->queue.close();
   if (ending == Ending::breach) tell_peer(error);
   shut(at_once ? SHUT_RDWR : SHUT_WR);

@@ -60,6 +60,15 @@ Result<std::vector<UniqueFd>> connect_to(const AsioEndpoint& address, std::size_
   return connected;
 }
 
+Preamble side_preamble(const SessionId& session, std::uint32_t number, const Settings& settings) {
+  return {.kind = PreambleKind::side,
+          .session = session,
+          .window = SocketChannel::kWindow,
+          .peer_timeout_ms = static_cast<std::uint32_t>(settings.peer_timeout.count()),
+          .reason = {},
+          .side = number};
+}
+
 Deadline share_of(Deadline deadline, std::size_t addresses) {
   if (addresses <= 1) return deadline;
   const auto left = deadline.left(std::chrono::hours(1)) / addresses;
@@ -101,6 +110,16 @@ Result<std::vector<UniqueFd>> connect_sockets(const Endpoint& to, std::size_t co
   return sockets;
 }
 
+/// Another connection of a session that stands.
+Result<UniqueFd> connect_side(const Endpoint& to, const Preamble& side, const Settings& settings,
+                              Deadline deadline) {
+  RAMFERRY_TRY_ASSIGN(std::vector<UniqueFd> sockets, connect_sockets(to, 1, settings, deadline));
+  std::vector<std::byte> hello;
+  encode_preamble(side, hello);
+  RAMFERRY_TRY(write_all(sockets.front().get(), hello, "connecting to " + to.to_string()));
+  return std::move(sockets.front());
+}
+
 Result<std::unique_ptr<Channel>> connect_channel(const Endpoint& to, SessionId session,
                                                  const Settings& settings, Deadline deadline, Log& log) {
   const std::string doing = "connecting to " + to.to_string();
@@ -128,6 +147,10 @@ Result<std::unique_ptr<Channel>> connect_channel(const Endpoint& to, SessionId s
     setup.peer_window = answer.window;
     setup.peer_timeout = std::chrono::milliseconds(answer.peer_timeout_ms);
     setup.preamble_bytes_received += preamble_bytes(answer);
+    if ((answer.optional & kSidesFeature) == 0) continue;
+    setup.open_side = [to, settings, name = setup.session](std::uint32_t number, Deadline until) {
+      return connect_side(to, side_preamble(name, number, settings), settings, until);
+    };
   }
   return std::make_unique<SocketChannel>(std::move(setup), log);
 }

@@ -74,6 +74,7 @@ void SocketListener::complete(Gathering& gathering) {
   setup.peer_timeout = std::chrono::milliseconds(gathering.first.peer_timeout_ms);
   setup.peer_window = gathering.first.window;
   setup.preamble_bytes_received = gathering.bytes;
+  setup.door = make_door(setup.session.value);
   gatherings_.erase(setup.session.value);
   for (std::size_t lane = 0; lane < setup.sockets.size(); ++lane) {
     std::vector<std::byte> answer;
@@ -81,6 +82,7 @@ void SocketListener::complete(Gathering& gathering) {
                      .session = setup.session,
                      .lane = static_cast<std::uint16_t>(lane),
                      .lanes = static_cast<std::uint16_t>(setup.sockets.size()),
+                     .optional = kSidesFeature,
                      .window = SocketChannel::kWindow,
                      .peer_timeout_ms = static_cast<std::uint32_t>(settings_.peer_timeout.count()),
                      .reason = {}},
@@ -91,6 +93,24 @@ void SocketListener::complete(Gathering& gathering) {
     setup.preamble_bytes_sent += answer.size();
   }
   hand_out(std::unique_ptr<Channel>(std::make_unique<SocketChannel>(std::move(setup), log_)));
+}
+
+std::shared_ptr<SideDoor> SocketListener::make_door(const SessionKey& session) {
+  for (auto each = doors_.begin(); each != doors_.end();)
+    each = each->second.expired() ? doors_.erase(each) : std::next(each);
+  auto door = std::make_shared<SideDoor>();
+  doors_[session] = door;
+  return door;
+}
+
+void SocketListener::take_side(const StrangerPtr& stranger, const Preamble& hello) {
+  const auto found = doors_.find(hello.session.value);
+  const auto door = found == doors_.end() ? nullptr : found->second.lock();
+  const std::string from = stranger->from;
+  UniqueFd socket = let_go(stranger);
+  if (!prepare_socket(socket.get(), settings_)) return;
+  if (!door || !door->put(hello.side, socket))
+    log_.warn("a connection from " + from + " is turned away: no session here waits for it");
 }
 
 void SocketListener::give_up(const SessionKey& session, const std::string& why) {

@@ -254,6 +254,7 @@ void SocketListener::read_size(const StrangerPtr& stranger) {
 void SocketListener::read_hello(const StrangerPtr& stranger) {
   const Result<Preamble> hello = decode_preamble(stranger->bytes);
   if (!hello) return drop(stranger, hello.error().message(), true);
+  if (hello->kind == PreambleKind::side) return take_side(stranger, *hello);
   if (hello->kind != PreambleKind::hello) return drop(stranger, "it answered before it was asked", true);
   const std::uint64_t bytes = stranger->bytes.size();
   gather(let_go(stranger), *hello, bytes);

@@ -7,6 +7,7 @@
 
 #include "asio.hpp"
 #include "preamble.hpp"
+#include "side_door.hpp"
 #include "socket.hpp"
 
 #include <ramferry/transport.hpp>
@@ -77,6 +78,8 @@ class SocketListener final : public Listener {
   void complete(Gathering& gathering);
   void give_up(const SessionKey& session, const std::string& why);
   void refuse(int fd, const std::string& why);
+  std::shared_ptr<SideDoor> make_door(const SessionKey& session);
+  void take_side(const StrangerPtr& stranger, const Preamble& hello);
 
   void read_channel(const StrangerPtr& stranger);
   void take_main(const StrangerPtr& stranger);
@@ -98,6 +101,7 @@ class SocketListener final : public Listener {
   std::optional<Error> broken_;
   std::list<StrangerPtr> strangers_;  ///< oldest first
   std::map<SessionKey, Gathering> gatherings_;
+  std::map<SessionKey, std::weak_ptr<SideDoor>> doors_;  ///< of the channels made here
   std::unique_ptr<Bundling> bundling_;
   std::deque<Link> ready_;
 };

@@ -20,7 +20,8 @@ Failure malformed(const std::string& what) {
 
 std::size_t preamble_bytes(const Preamble& preamble) noexcept {
   constexpr std::size_t kFixed = kPreamblePrefix + 4 + 16 + 4 + 8 + 8 + 2;
-  return kFixed + std::min(preamble.reason.size(), kMaxRefusalBytes);
+  return kFixed + std::min(preamble.reason.size(), kMaxRefusalBytes) +
+         (preamble.kind == PreambleKind::side ? 4 : 0);
 }
 
 void encode_preamble(const Preamble& preamble, std::vector<std::byte>& into) {
@@ -31,6 +32,7 @@ void encode_preamble(const Preamble& preamble, std::vector<std::byte>& into) {
   writer.u16(preamble.lane).u16(preamble.lanes).u32(preamble.required).u32(preamble.optional);
   writer.u32(preamble.window).u32(preamble.peer_timeout_ms);
   writer.text16(std::string_view(preamble.reason).substr(0, kMaxRefusalBytes));
+  if (preamble.kind == PreambleKind::side) writer.u32(preamble.side);
   store_big_endian(&into[start + kPreamblePrefix - 2], static_cast<std::uint16_t>(into.size() - start));
 }
 
@@ -63,8 +65,9 @@ Result<Preamble> decode_preamble(ConstBytes bytes) {
   preamble.window = reader.u32();
   preamble.peer_timeout_ms = reader.u32();
   preamble.reason = reader.text16();
+  if (preamble.kind == PreambleKind::side) preamble.side = reader.u32();
   RAMFERRY_TRY(reader.finish_prefix("a preamble"));
-  if (preamble.kind < PreambleKind::hello || preamble.kind > PreambleKind::refused)
+  if (preamble.kind < PreambleKind::hello || preamble.kind > PreambleKind::side)
     return malformed("an unknown kind");
   if (preamble.kind == PreambleKind::refused) return preamble;
   if (preamble.lanes == 0 || preamble.lanes > kMaxLanes || preamble.lane >= preamble.lanes)

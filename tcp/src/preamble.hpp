@@ -25,10 +25,17 @@ inline constexpr std::size_t kMaxPreambleBytes = 1024;
 inline constexpr std::size_t kMaxRefusalBytes = 512;
 inline constexpr std::uint16_t kVersion = 1;
 inline constexpr std::uint16_t kMaxLanes = 64;
-/// None is defined yet. A peer that requires one we do not know is refused; optional ones are ignored.
+/// In an answer, optional: this end takes side connections of the session.
+inline constexpr std::uint32_t kSidesFeature = 1;
+/// A peer that requires one we do not know is refused; optional ones are ignored.
 inline constexpr std::uint32_t kKnownFeatures = 0;
 
-enum class PreambleKind : std::uint8_t { hello = 1, accepted, refused };
+enum class PreambleKind : std::uint8_t {
+  hello = 1,
+  accepted,
+  refused,
+  side,  ///< one more connection of a session that stands: what follows are a side stream's bytes, unanswered
+};
 
 struct Preamble {
   PreambleKind kind = PreambleKind::hello;
@@ -38,6 +45,7 @@ struct Preamble {
   std::uint32_t window = 0;                  ///< message bytes that this end buffers for its receiver
   std::uint32_t peer_timeout_ms = 0;         ///< this end gives the peer up after so long a silence
   std::string reason;                        ///< of a refusal; cut to kMaxRefusalBytes
+  std::uint32_t side = 0;                    ///< a side connection's number
 };
 
 /// Its size on the wire, as this version writes it.

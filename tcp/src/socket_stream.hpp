@@ -5,6 +5,7 @@
 #include "counters.hpp"
 
 #include <ramferry/byte_stream.hpp>
+#include <ramferry/side_streams.hpp>
 #include <ramferry/unique_fd.hpp>
 
 #include <sys/socket.h>
@@ -20,7 +21,7 @@ namespace ramferry::tcp {
 
 /// There are no heartbeats in this dialect: a vanished host is noticed by TCP's own means within about the
 /// peer timeout, a peer that is alive and does not read may take as long as it likes.
-class SocketStream final : public ByteStream {
+class SocketStream final : public ByteStream, public SocketBacked {
  public:
   /// Descriptors kept for take_descriptors(); a peer that sends more has the rest closed.
   static constexpr std::size_t kMostDescriptors = 64;
@@ -39,13 +40,14 @@ class SocketStream final : public ByteStream {
   StreamStats stats() const noexcept override { return counters_.snapshot(); }
   Facts facts() const override;
   std::vector<UniqueFd> take_descriptors() override;
+  int socket() const noexcept override { return first_taken_ < first_.size() ? -1 : socket_.get(); }
+  Result<> check_reachable() const override;
 
  private:
   Result<std::size_t> receive_now(Bytes into);
   Result<> wait_readable(Deadline deadline);
   void keep_descriptors(const msghdr& message);
   Failure failed(int error_number, const char* doing) const;
-  Result<> check_reachable() const;
 
   UniqueFd socket_;
   const bool is_unix_;

@@ -46,6 +46,18 @@ TEST(Preamble, SurvivesTheWireAndUnknownOptionalFeaturesAreIgnored) {
   EXPECT_EQ(preamble_bytes(sent), encoded(sent).size());
 }
 
+TEST(Preamble, ASideConnectionSaysItsNumber) {
+  Preamble sent = hello();
+  sent.kind = PreambleKind::side;
+  sent.side = 0x01020304;
+  const auto received = decoded(encoded(sent));
+  ASSERT_TRUE(received.has_value()) << received.error().message();
+  EXPECT_EQ(received->kind, PreambleKind::side);
+  EXPECT_EQ(received->session, sent.session);
+  EXPECT_EQ(received->side, 0x01020304U);
+  EXPECT_EQ(preamble_bytes(sent), encoded(sent).size());
+}
+
 TEST(Preamble, CannotBeTakenForAnotherProtocol) {
   const auto bytes = encoded(hello());
   EXPECT_NE(std::to_integer<int>(bytes[0]), 0x16) << "TLS";
@@ -77,7 +89,7 @@ TEST(Preamble, WhatMakesNoSenseIsRefused) {
       {"no timeout", [](Preamble& p) { p.peer_timeout_ms = 0; }, errc::protocol_mismatch},
       {"unknown required feature", [](Preamble& p) { p.required = 4; }, errc::unsupported},
       {"kind 0", [](Preamble& p) { p.kind = PreambleKind{0}; }, errc::protocol_mismatch},
-      {"unknown kind", [](Preamble& p) { p.kind = PreambleKind{4}; }, errc::protocol_mismatch},
+      {"unknown kind", [](Preamble& p) { p.kind = PreambleKind{5}; }, errc::protocol_mismatch},
   };
   for (const Case& each : cases) {
     Preamble preamble = hello();

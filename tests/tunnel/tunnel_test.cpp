@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
+#include "../../tcp/src/socket_stream.hpp"
 #include "messages.hpp"
 #include "support/loopback_channel.hpp"
 
 #include <ramferry/posix_transport.hpp>
+#include <ramferry/side_streams.hpp>
+#include <ramferry/tcp/transport.hpp>
 #include <ramferry/tunnel/tunnel.hpp>
 
 #include <gtest/gtest.h>
@@ -10,6 +13,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <filesystem>
 #include <functional>
 #include <future>
 #include <mutex>
@@ -34,11 +38,62 @@ struct Plain {
   std::unique_ptr<ByteStream> tunnel, user;
 };
 
-Plain make_plain() {
+/// `bare`: as a socket whose bytes the kernel can pass on.
+Plain make_plain(bool bare) {
   std::array<int, 2> fds{};
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds.data()) != 0) std::abort();
-  return {make_fd_stream(UniqueFd(fds[0]), "tunnel end"), make_fd_stream(UniqueFd(fds[1]), "user end")};
+  auto user = make_fd_stream(UniqueFd(fds[1]), "user end");
+  if (bare) return {std::make_unique<tcp::SocketStream>(UniqueFd(fds[0]), seconds(10)), std::move(user)};
+  return {make_fd_stream(UniqueFd(fds[0]), "tunnel end"), std::move(user)};
 }
+
+/// What a tunnel is made of. Over sockets its streams go beside the channel.
+enum class Fabric : std::uint8_t { loopback, unix_socket, tcp };
+
+/// Two ends of a channel, and what makes their side streams arrive.
+class Wire {
+ public:
+  explicit Wire(Fabric fabric) {
+    if (fabric == Fabric::loopback) {
+      auto pair = test::make_loopback_pair();
+      near = std::move(pair.source);
+      far = std::move(pair.destination);
+      return;
+    }
+    char folder[] = "/tmp/ramferry-tunnel-XXXXXX";
+    folder_ = ::mkdtemp(folder);
+    TransportCatalog catalog;
+    catalog.add(make_tcp_transport(log_));
+    const std::string at = fabric == Fabric::tcp ? "tcp:127.0.0.1:0" : "unix:" + folder_ + "/fabric";
+    listener_ = std::move(*catalog.listen(at));
+    auto accepted =
+        std::async(std::launch::async, [&] { return listener_->accept(Deadline::after(seconds(20))); });
+    near = channel_of(catalog.connect(listener_->local().to_string(), {}, Deadline::after(seconds(20))));
+    far = channel_of(accepted.get());
+  }
+  /// Once both ends have their sessions.
+  void serve() {
+    if (listener_)
+      serving_ = std::async(std::launch::async, [this] { (void)listener_->accept(Deadline::never()); });
+  }
+  ~Wire() {
+    if (listener_) listener_->cancel();
+    if (serving_.valid()) serving_.wait();
+    if (!folder_.empty()) std::filesystem::remove_all(folder_);
+  }
+
+  std::unique_ptr<Channel> near, far;
+
+ private:
+  static std::unique_ptr<Channel> channel_of(Result<Link> link) {
+    return std::get<std::unique_ptr<Channel>>(std::move(*link));
+  }
+
+  NullLog log_;
+  std::string folder_;
+  std::unique_ptr<Listener> listener_;
+  std::future<void> serving_;
+};
 
 std::vector<std::byte> read_to_end(ByteStream& from) {
   std::vector<std::byte> all, piece(100'000);
@@ -52,21 +107,23 @@ std::vector<std::byte> read_to_end(ByteStream& from) {
 /// Two ends over an in-process channel; what the far end dials waits in `dialled`.
 class TunnelPair {
  public:
-  explicit TunnelPair(Options options = {}, bool dial_fails = false, std::function<void()> before_dial = {}) {
-    auto pair = test::make_loopback_pair();
-    near = std::make_unique<Session>(std::move(pair.source), options, Dial{}, log_);
+  explicit TunnelPair(Fabric fabric, Options options = {}, bool dial_fails = false,
+                      std::function<void()> before_dial = {})
+      : wire_(fabric), bare_(fabric == Fabric::unix_socket) {
+    near = std::make_unique<Session>(std::move(wire_.near), options, Dial{}, log_);
     far = std::make_unique<Session>(
-        std::move(pair.destination), options,
+        std::move(wire_.far), options,
         [this, dial_fails, before_dial]() -> Result<std::unique_ptr<ByteStream>> {
           if (before_dial) before_dial();
           if (dial_fails) return fail(errc::peer_gone, "dialling");
-          Plain plain = make_plain();
+          Plain plain = make_plain(bare_);
           const std::lock_guard lock(mutex_);
           dialled_.push_back(std::move(plain.user));
           changed_.notify_all();
           return std::move(plain.tunnel);
         },
         log_);
+    wire_.serve();
     near_run_ = std::async(std::launch::async, [this] { return near->run(); });
     far_run_ = std::async(std::launch::async, [this] { return far->run(); });
   }
@@ -75,7 +132,7 @@ class TunnelPair {
     far->cancel();
   }
   std::unique_ptr<ByteStream> open() {
-    Plain plain = make_plain();
+    Plain plain = make_plain(bare_);
     EXPECT_TRUE(near->open(std::move(plain.tunnel)));
     return std::move(plain.user);
   }
@@ -90,6 +147,8 @@ class TunnelPair {
   Result<> far_result() { return far_run_.get(); }
 
  private:
+  Wire wire_;
+  const bool bare_;
   NullLog log_;
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -102,8 +161,10 @@ class TunnelPair {
   std::future<Result<>> near_run_, far_run_;
 };
 
-TEST(Tunnel, CarriesBytesBothWaysAtOnceWithoutCopying) {
-  TunnelPair tunnel;
+class Tunnel : public ::testing::TestWithParam<Fabric> {};
+
+TEST_P(Tunnel, CarriesBytesBothWaysAtOnceWithoutCopying) {
+  TunnelPair tunnel(GetParam());
   auto a = tunnel.open();
   auto b = tunnel.take_dialled();
   ASSERT_TRUE(b);
@@ -122,8 +183,8 @@ TEST(Tunnel, CarriesBytesBothWaysAtOnceWithoutCopying) {
   EXPECT_EQ(tunnel.far->fabric_stats().copied_bytes, 0u);
 }
 
-TEST(Tunnel, ClosesOneDirectionAndKeepsTheOther) {
-  TunnelPair tunnel;
+TEST_P(Tunnel, ClosesOneDirectionAndKeepsTheOther) {
+  TunnelPair tunnel(GetParam());
   auto a = tunnel.open();
   auto b = tunnel.take_dialled();
   ASSERT_TRUE(b);
@@ -135,9 +196,9 @@ TEST(Tunnel, ClosesOneDirectionAndKeepsTheOther) {
   EXPECT_EQ(read_to_end(*a).size(), 9u);
 }
 
-TEST(Tunnel, BuffersAtMostOneRingPerStream) {
+TEST(TunnelRings, BuffersAtMostOneRingPerStream) {
   const Options options{.ring_bytes = 64 << 10};
-  TunnelPair tunnel(options);
+  TunnelPair tunnel(Fabric::loopback, options);
   auto a = tunnel.open();
   auto b = tunnel.take_dialled();  // never read from, so that only its socket's buffer takes bytes
   ASSERT_TRUE(b);
@@ -153,8 +214,8 @@ TEST(Tunnel, BuffersAtMostOneRingPerStream) {
   EXPECT_TRUE(reading.get() == much);
 }
 
-TEST(Tunnel, UsesStreamNumbersAgainAndServesManyAtOnce) {
-  TunnelPair tunnel({.ring_bytes = 64 << 10, .most_streams = 8});
+TEST_P(Tunnel, UsesStreamNumbersAgainAndServesManyAtOnce) {
+  TunnelPair tunnel(GetParam(), {.ring_bytes = 64 << 10, .most_streams = 8});
   for (std::uint32_t turn = 0; turn < 12; ++turn) {
     std::vector<std::future<void>> users;
     for (std::uint32_t each = 0; each < 8; ++each)
@@ -181,12 +242,12 @@ TEST(Tunnel, UsesStreamNumbersAgainAndServesManyAtOnce) {
   EXPECT_TRUE(tunnel.far_result());
 }
 
-TEST(Tunnel, DialsInTheOrderInWhichStreamsWereOpened) {
+TEST_P(Tunnel, DialsInTheOrderInWhichStreamsWereOpened) {
   std::mutex mutex;
   std::condition_variable changed;
   int begun = 0;
   // The first one takes its time, and would let a second one pass.
-  TunnelPair tunnel({}, false, [&] {
+  TunnelPair tunnel(GetParam(), {}, false, [&] {
     std::unique_lock lock(mutex);
     changed.notify_all();
     if (++begun == 1) changed.wait_for(lock, std::chrono::milliseconds(200), [&] { return begun > 1; });
@@ -204,24 +265,24 @@ TEST(Tunnel, DialsInTheOrderInWhichStreamsWereOpened) {
   }
 }
 
-TEST(Tunnel, RefusesOneStreamTooMany) {
-  TunnelPair tunnel({.ring_bytes = 64 << 10, .most_streams = 1});
+TEST(TunnelRings, RefusesOneStreamTooMany) {
+  TunnelPair tunnel(Fabric::loopback, {.ring_bytes = 64 << 10, .most_streams = 1});
   auto a = tunnel.open();
-  const auto refused = tunnel.near->open(make_plain().tunnel);
+  const auto refused = tunnel.near->open(make_plain(false).tunnel);
   ASSERT_FALSE(refused);
   EXPECT_TRUE(refused.error().is(errc::in_use));
 }
 
-TEST(Tunnel, ClosesTheOpenersSocketWhenDiallingFails) {
-  TunnelPair tunnel({}, true);
+TEST_P(Tunnel, ClosesTheOpenersSocketWhenDiallingFails) {
+  TunnelPair tunnel(GetParam(), {}, true);
   auto a = tunnel.open();
   EXPECT_TRUE(read_to_end(*a).empty());
   EXPECT_TRUE(tunnel.near->wait_until_idle(Deadline::after(seconds(20))));
   EXPECT_EQ(tunnel.near->stats().streams_failed, 1u);
 }
 
-TEST(Tunnel, ClosesBothPlainSocketsWhenTheFabricBreaks) {
-  TunnelPair tunnel;
+TEST_P(Tunnel, ClosesBothPlainSocketsWhenTheFabricBreaks) {
+  TunnelPair tunnel(GetParam());
   auto a = tunnel.open();
   auto b = tunnel.take_dialled();
   ASSERT_TRUE(b);
@@ -234,8 +295,8 @@ TEST(Tunnel, ClosesBothPlainSocketsWhenTheFabricBreaks) {
   EXPECT_TRUE(far.error().is(errc::peer_gone)) << far.error().message();
 }
 
-TEST(Tunnel, DropsOneStreamWhenItsPlainPeerDiesAndKeepsTheOthers) {
-  TunnelPair tunnel;
+TEST_P(Tunnel, DropsOneStreamWhenItsPlainPeerDiesAndKeepsTheOthers) {
+  TunnelPair tunnel(GetParam());
   auto a = tunnel.open();
   auto b = tunnel.take_dialled();
   auto c = tunnel.open();
@@ -250,6 +311,107 @@ TEST(Tunnel, DropsOneStreamWhenItsPlainPeerDiesAndKeepsTheOthers) {
   EXPECT_EQ(read_to_end(*d).size(), 10u);
 }
 
+/// Both plain ends are bare sockets, and so is the way between them.
+TEST(TunnelSides, HoldBackASenderWhoseReaderDoesNotRead) {
+  TunnelPair tunnel(Fabric::unix_socket);
+  auto a = tunnel.open();
+  auto b = tunnel.take_dialled();  // never read from until the sender has met the end of what is buffered
+  ASSERT_TRUE(b);
+  const auto much = random_bytes(32 << 20, 5);
+  auto sending = std::async(std::launch::async, [&] { return a->send(much); });
+  EXPECT_EQ(sending.wait_for(std::chrono::milliseconds(300)), std::future_status::timeout);
+  EXPECT_LT(tunnel.near->stats().bytes_in, 8u << 20);
+  auto reading = std::async(std::launch::async, [&] { return read_to_end(*b); });
+  EXPECT_TRUE(sending.get());
+  ASSERT_TRUE(a->finish(Deadline::after(seconds(20))));
+  EXPECT_TRUE(reading.get() == much);
+  EXPECT_EQ(tunnel.near->fabric_stats().placed_bytes_sent, 0u);  // beside the channel, not through it
+  EXPECT_EQ(tunnel.near->stats().bytes_in, much.size());
+  EXPECT_EQ(tunnel.far->stats().bytes_out, much.size());
+}
+
+/// Opens what it says and then does not, or hangs up without a word.
+class LyingOpener {
+ public:
+  LyingOpener() : wire_(Fabric::unix_socket), channel_(std::move(wire_.near)) {
+    far_ = std::make_unique<Session>(
+        std::move(wire_.far), Options{},
+        [this]() -> Result<std::unique_ptr<ByteStream>> {
+          Plain plain = make_plain(true);
+          user_.set_value(std::move(plain.user));
+          return std::move(plain.tunnel);
+        },
+        log_);
+    wire_.serve();
+    run_ = std::async(std::launch::async, [this] { return far_->run(); });
+  }
+  ~LyingOpener() { far_->cancel(); }
+  void say(const Message& message) { ASSERT_TRUE(channel_->send(encode(message))); }
+  SideStreams& sides() { return dynamic_cast<SideStreams&>(*channel_); }
+  std::unique_ptr<ByteStream> user() { return user_.get_future().get(); }
+  /// Until the far end says that it is done with a stream; what it said about it before.
+  std::vector<MessageType> answers() {
+    std::vector<MessageType> types;
+    while (types.empty() || types.back() != MessageType::closed) {
+      std::array<std::byte, kMessageBytes> buffer{};
+      if (!receive_exactly(*channel_, buffer, Deadline::after(seconds(30)))) break;
+      types.push_back(decode(buffer)->type);
+    }
+    return types;
+  }
+
+ private:
+  NullLog log_;
+  Wire wire_;
+  std::unique_ptr<Channel> channel_;
+  std::promise<std::unique_ptr<ByteStream>> user_;
+  std::unique_ptr<Session> far_;
+  std::future<Result<>> run_;
+};
+
+TEST(TunnelSides, EndOnlyWhenTheOtherEndSaysSo) {
+  LyingOpener opener;
+  opener.say({MessageType::open_beside, 1, 7});
+  auto side = opener.sides().open_side(7, Deadline::after(seconds(20)));
+  ASSERT_TRUE(side);
+  ASSERT_TRUE((*side)->send(as_bytes("half a")));
+  auto user = opener.user();
+  std::array<std::byte, 6> text{};
+  ASSERT_TRUE(receive_exactly(*user, text, Deadline::after(seconds(20))));
+  ASSERT_TRUE((*side)->finish(Deadline::after(seconds(20))));
+  std::byte more{};
+  const auto early = user->receive(std::span(&more, 1), Deadline::after(std::chrono::milliseconds(200)));
+  ASSERT_FALSE(early);  // the connection has ended, and the stream has not
+  EXPECT_TRUE(early.error().is(errc::timed_out));
+  opener.say({MessageType::end, 1, 0});
+  const auto ended = user->receive(std::span(&more, 1), Deadline::after(seconds(20)));
+  ASSERT_TRUE(ended);
+  EXPECT_EQ(*ended, 0u);
+}
+
+TEST(TunnelSides, AStreamWhoseConnectionNeverComesIsDroppedWhenTheOpenerGivesUp) {
+  LyingOpener opener;
+  opener.say({MessageType::open_beside, 1, 7});
+  auto user = opener.user();
+  opener.say({MessageType::reset, 1, 0});
+  EXPECT_TRUE(read_to_end(*user).empty());
+  EXPECT_EQ(opener.answers(), std::vector{MessageType::closed});
+}
+
+TEST(TunnelSides, AConnectionThatBreaksIsTheStreamsFailure) {
+  LyingOpener opener;
+  opener.say({MessageType::open_beside, 1, 7});
+  auto side = opener.sides().open_side(7, Deadline::after(seconds(20)));
+  ASSERT_TRUE(side);
+  auto user = opener.user();
+  ASSERT_TRUE(user->send(as_bytes("?")));
+  std::byte byte{};
+  ASSERT_TRUE(receive_exactly(**side, std::span(&byte, 1), Deadline::after(seconds(20))));
+  (*side)->cancel();
+  (void)user->send(random_bytes(4 << 20, 6));  // into a connection that is gone
+  EXPECT_EQ(opener.answers(), (std::vector{MessageType::reset, MessageType::closed}));
+}
+
 /// The far end against a peer that lies: `say` sends one hand-made message.
 class TunnelLies : public ::testing::TestWithParam<std::pair<const char*, std::vector<Message>>> {};
 
@@ -260,7 +422,7 @@ TEST_P(TunnelLies, EndTheSessionWithAClearError) {
   Session far(
       std::move(pair.destination), {.ring_bytes = 64 << 10, .most_streams = 4},
       [&]() -> Result<std::unique_ptr<ByteStream>> {
-        Plain plain = make_plain();
+        Plain plain = make_plain(false);
         users.push_back(std::move(plain.user));
         return std::move(plain.tunnel);
       },
@@ -272,6 +434,13 @@ TEST_P(TunnelLies, EndTheSessionWithAClearError) {
       << result.error().message();
 }
 
+std::string name_of(const ::testing::TestParamInfo<Fabric>& each) {
+  if (each.param == Fabric::loopback) return "Loopback";
+  return each.param == Fabric::tcp ? "Tcp" : "Unix";
+}
+INSTANTIATE_TEST_SUITE_P(Over, Tunnel, ::testing::Values(Fabric::loopback, Fabric::unix_socket, Fabric::tcp),
+                         name_of);
+
 constexpr std::uint32_t kRing = 64 << 10;
 INSTANTIATE_TEST_SUITE_P(
     Each, TunnelLies,
@@ -280,6 +449,7 @@ INSTANTIATE_TEST_SUITE_P(
                       std::pair{"StreamOutOfRange", std::vector{Message{MessageType::open, 5, kRing}}},
                       std::pair{"StreamZero", std::vector{Message{MessageType::open, 0, kRing}}},
                       std::pair{"OtherRing", std::vector{Message{MessageType::open, 1, kRing * 2}}},
+                      std::pair{"BesideNothing", std::vector{Message{MessageType::open_beside, 1, 1}}},
                       std::pair{"NotOpen", std::vector{Message{MessageType::data, 1, 1}}},
                       std::pair{"OpenTwice", std::vector{Message{MessageType::open, 1, kRing},
                                                          Message{MessageType::open, 1, kRing}}},

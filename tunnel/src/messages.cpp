@@ -22,7 +22,7 @@ Result<Message> decode(ConstBytes bytes) {
   message.value = reader.u32();
   RAMFERRY_TRY(reader.finish("a tunnel message"));
   if (type < static_cast<std::uint8_t>(MessageType::open) ||
-      type > static_cast<std::uint8_t>(MessageType::closed))
+      type > static_cast<std::uint8_t>(MessageType::open_beside))
     return fail(errc::protocol_mismatch, "reading a tunnel message: unknown type " + std::to_string(type),
                 "is the other end a ramferry tunnel of the same version?");
   message.type = static_cast<MessageType>(type);

@@ -14,13 +14,14 @@ inline constexpr std::size_t kMessageBytes = 9;
 
 /// 0 is reserved, so that zeroed bytes mean nothing.
 enum class MessageType : std::uint8_t {
-  open = 1,    ///< a new stream; value: ring bytes, must equal the receiver's
-  opened = 2,  ///< its ring is exposed: the opener may place
-  data = 3,    ///< value: so many more bytes are in the ring
-  credit = 4,  ///< value: so many bytes were taken out of the ring
-  end = 5,     ///< no more data follows in this direction
-  reset = 6,   ///< the plain side failed: drop the stream, both directions
-  closed = 7,  ///< the sender is done with the stream; when both are, its number may be used again
+  open = 1,         ///< a new stream; value: ring bytes, must equal the receiver's
+  opened = 2,       ///< its ring is exposed: the opener may place
+  data = 3,         ///< value: so many more bytes are in the ring
+  credit = 4,       ///< value: so many bytes were taken out of the ring
+  end = 5,          ///< no more data follows in this direction
+  reset = 6,        ///< the plain side failed: drop the stream, both directions
+  closed = 7,       ///< the sender is done with the stream; when both are, its number may be used again
+  open_beside = 8,  ///< a new stream, over side stream number `value`: no ring, no data, no credit
 };
 
 struct Message {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-#include "stream.hpp"
+#include "ring_stream.hpp"
+#include "side_stream.hpp"
 
 #include <ramferry/tunnel/tunnel.hpp>
 
@@ -52,7 +53,13 @@ class DialLine {
 class Session::Impl {
  public:
   Impl(std::unique_ptr<Channel> fabric, Options options, Dial dial, Log& log)
-      : fabric_(std::move(fabric)), options_(options), line_(std::move(dial)), uplink_(*fabric_, log) {}
+      : fabric_(std::move(fabric)),
+        sides_(dynamic_cast<SideStreams*>(fabric_.get())),
+        options_(options),
+        line_(std::move(dial)),
+        uplink_(*fabric_, log) {
+    if (sides_ != nullptr && line_.dials()) sides_->admit_sides(options_.most_streams);
+  }
   ~Impl() {
     fabric_->cancel();
     drop_all();
@@ -70,10 +77,12 @@ class Session::Impl {
   Result<> serve();
   Result<> handle(const Message& message);
   Result<> accept(const Message& message);
+  Result<> check_opening(const Message& message) const;
   Result<Rings*> rings_of(std::uint32_t number);
   void drop_all();
 
   std::unique_ptr<Channel> fabric_;
+  SideStreams* const sides_;  ///< the fabric too, if it can do that
   const Options options_;
   DialLine line_;
   Uplink uplink_;
@@ -82,6 +91,7 @@ class Session::Impl {
   bool ended_ = false;
   bool cancelled_ = false;
   std::uint64_t opened_ = 0;
+  std::uint32_t last_side_ = 0;
   std::map<std::uint32_t, std::unique_ptr<Rings>> rings_;
   std::map<std::uint32_t, std::unique_ptr<Stream>> streams_;  ///< destroyed before the rings
 };
@@ -100,7 +110,8 @@ Result<Rings*> Session::Impl::rings_of(std::uint32_t number) {
 Result<> Session::Impl::open(std::unique_ptr<ByteStream> plain) {
   if (line_.dials())
     return fail(errc::wrong_state, "opening a tunnel stream: this end answers, it does not open");
-  std::unique_ptr<Stream> replaced;  // joined outside the lock
+  std::unique_ptr<Stream> stream;  // the one that is replaced is joined outside the lock
+  Message opening;
   std::uint32_t number = 1;
   {
     const std::lock_guard lock(mutex_);
@@ -112,40 +123,58 @@ Result<> Session::Impl::open(std::unique_ptr<ByteStream> plain) {
     if (number > options_.most_streams)
       return fail(errc::in_use,
                   "opening a tunnel stream: all " + std::to_string(options_.most_streams) + " are in use");
-    RAMFERRY_TRY_ASSIGN(Rings * rings, rings_of(number));
-    replaced = std::exchange(streams_[number],
-                             std::make_unique<Stream>(number, *rings, uplink_, std::move(plain), Dial{}));
+    if (sides_ != nullptr && sides_->offers_sides()) {
+      opening = {MessageType::open_beside, number, ++last_side_};
+      stream = std::make_unique<SideStream>(number, uplink_, std::move(plain), Dial{}, *sides_, last_side_);
+    } else {
+      RAMFERRY_TRY_ASSIGN(Rings * rings, rings_of(number));
+      opening = {MessageType::open, number, options_.ring_bytes};
+      stream = std::make_unique<RingStream>(number, *rings, uplink_, std::move(plain), Dial{});
+    }
+    stream.swap(streams_[number]);
     ++opened_;
   }
-  return uplink_.send({MessageType::open, number, options_.ring_bytes});
+  return uplink_.send(opening);
 }
 
-Result<> Session::Impl::accept(const Message& message) {
+Result<> Session::Impl::check_opening(const Message& message) const {
   const std::string what = "tunnel stream " + std::to_string(message.stream);
   if (!line_.dials()) return fail(errc::protocol_mismatch, what + " was opened by the wrong end");
   if (message.stream == 0 || message.stream > options_.most_streams)
     return fail(errc::protocol_mismatch, what + " is out of range");
-  if (message.value != options_.ring_bytes)
+  if (message.type == MessageType::open_beside && sides_ == nullptr)
+    return fail(errc::protocol_mismatch, what + " is beside a channel that has no side streams");
+  if (message.type == MessageType::open && message.value != options_.ring_bytes)
     return fail(errc::unsupported, what + " has rings of " + std::to_string(message.value) + " bytes, not " +
                                        std::to_string(options_.ring_bytes));
-  std::unique_ptr<Stream> replaced;
+  const auto taken = streams_.find(message.stream);
+  if (taken != streams_.end() && !taken->second->over())
+    return fail(errc::protocol_mismatch, what + " is open");
+  return {};
+}
+
+Result<> Session::Impl::accept(const Message& message) {
+  std::unique_ptr<Stream> stream;  // the one that is replaced is joined outside the lock
   {
     const std::lock_guard lock(mutex_);
-    const auto taken = streams_.find(message.stream);
-    if (taken != streams_.end() && !taken->second->over())
-      return fail(errc::protocol_mismatch, what + " is open");
-    RAMFERRY_TRY_ASSIGN(Rings * rings, rings_of(message.stream));
-    replaced =
-        std::exchange(streams_[message.stream],
-                      std::make_unique<Stream>(message.stream, *rings, uplink_, nullptr, line_.join()));
+    RAMFERRY_TRY(check_opening(message));
+    if (message.type == MessageType::open_beside) {
+      stream = std::make_unique<SideStream>(message.stream, uplink_, nullptr, line_.join(), *sides_,
+                                            message.value);
+    } else {
+      RAMFERRY_TRY_ASSIGN(Rings * rings, rings_of(message.stream));
+      stream = std::make_unique<RingStream>(message.stream, *rings, uplink_, nullptr, line_.join());
+      RAMFERRY_TRY(stream->on_opened());  // the opener's ring was exposed before it asked
+    }
+    stream.swap(streams_[message.stream]);
     ++opened_;
-    RAMFERRY_TRY(streams_[message.stream]->on_opened());  // the opener's ring was exposed before it asked
   }
+  if (message.type == MessageType::open_beside) return {};
   return uplink_.send({MessageType::opened, message.stream, 0});
 }
 
 Result<> Session::Impl::handle(const Message& message) {
-  if (message.type == MessageType::open) return accept(message);
+  if (message.type == MessageType::open || message.type == MessageType::open_beside) return accept(message);
   const std::lock_guard lock(mutex_);  // open() may replace a stream that is over
   const auto found = streams_.find(message.stream);
   if (found == streams_.end())
@@ -162,7 +191,8 @@ Result<> Session::Impl::handle(const Message& message) {
       changed_.notify_all();
       return {};
     }
-    case MessageType::open: break;
+    case MessageType::open:
+    case MessageType::open_beside: break;
   }
   return {};
 }

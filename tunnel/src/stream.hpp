@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT
-// One stream of a tunnel session: its plain connection, its two rings, and two pumping threads.
+// One stream of a tunnel session: its plain connection and two pumping threads. How its bytes reach the
+// other end is the derived classes' business: through rings (ring_stream.hpp) or beside the channel
+// (side_stream.hpp).
 #pragma once
 
 #include "messages.hpp"
-#include "ring.hpp"
 
 #include <ramferry/channel.hpp>
 #include <ramferry/log.hpp>
 #include <ramferry/tunnel/tunnel.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -19,16 +20,7 @@
 
 namespace ramferry::tunnel {
 
-/// The rings of one stream number. They outlive streams: a number that is used again keeps its slot.
-struct Rings {
-  explicit Rings(RingMemory incoming, RingMemory outgoing)
-      : in(std::move(incoming)),
-        out(std::move(outgoing)),
-        landing(in.bytes(), MemoryLanding::Content::unknown) {}
-  RingMemory in, out;
-  MemoryLanding landing;
-  bool lent = false;
-};
+inline constexpr std::chrono::seconds kSettleTimeout{30};
 
 /// The session's half of the work: sending, one at a time, and hearing of failures. Thread-safe.
 class Uplink {
@@ -41,6 +33,8 @@ class Uplink {
   Result<> settle(Epoch epoch);
   /// Every pumping thread that meets a broken channel reports it here; the first is the session's error.
   void broke(const Error& error) noexcept;
+  /// Sends, or reports why not.
+  void tell(const Message& message) noexcept;
   Log& log() noexcept { return log_; }
 
   std::atomic<std::uint64_t> bytes_in{0}, bytes_out{0}, failed_streams{0};
@@ -55,15 +49,18 @@ class Uplink {
 
 class Stream {
  public:
-  /// `plain` may be empty: then `dial` makes it. Starts the threads.
-  Stream(std::uint32_t number, Rings& rings, Uplink& uplink, std::unique_ptr<ByteStream> plain, Dial dial);
-  /// Waits for the threads; abort() first.
-  ~Stream();
+  /// `plain` may be empty: then `dial` makes it.
+  Stream(std::uint32_t number, Uplink& uplink, std::unique_ptr<ByteStream> plain, Dial dial) noexcept
+      : number_(number), uplink_(uplink), plain_(std::move(plain)), dial_(std::move(dial)) {}
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  /// The derived destructor waits for the threads with join(); abort() first.
+  virtual ~Stream() = default;
 
   // What the other end says; errors are violations of the protocol. Called by the session's thread.
-  Result<> on_opened();
-  Result<> on_data(std::uint32_t bytes);
-  Result<> on_credit(std::uint32_t bytes);
+  virtual Result<> on_opened() { return no_ring(); }
+  virtual Result<> on_data(std::uint32_t /*bytes*/) { return no_ring(); }
+  virtual Result<> on_credit(std::uint32_t /*bytes*/) { return no_ring(); }
   Result<> on_end();
   void on_reset();
   Result<> on_closed();
@@ -73,36 +70,40 @@ class Stream {
   /// Ends it without a word to the other end.
   void abort() noexcept;
 
- private:
-  void serve(std::unique_ptr<ByteStream> plain, const Dial& dial);
-  Result<> pump_in();   ///< plain → channel
-  Result<> pump_out();  ///< channel → plain
-  Bytes wait_for_space();
-  Bytes wait_for_bytes();
-  bool settle_up_to(std::uint64_t position);
-  /// The plain side failed: tells the other end, once.
-  void reset(const Error& error) noexcept;
+ protected:
+  /// The threads. Called at the end of the derived constructor and at the beginning of its destructor.
+  void start() {
+    thread_ = std::thread([this] { serve(); });
+  }
+  void join() { thread_.join(); }
+
+  // What differs. All but on_abort() on the stream's own threads, the plain connection being there.
+  virtual Result<> prepare() { return {}; }
+  virtual Result<> pump_in() = 0;   ///< plain → other end
+  virtual Result<> pump_out() = 0;  ///< other end → plain
+  virtual void wind_up() noexcept {}
+  virtual void on_abort() noexcept {}  ///< mutex_ is held
 
   const std::uint32_t number_;
-  Rings& rings_;
   Uplink& uplink_;
 
   mutable std::mutex mutex_;
   std::condition_variable sendable_;  ///< what pump_in waits for, or its end
   std::condition_variable arriving_;  ///< and pump_out
   std::unique_ptr<ByteStream> plain_;
-  bool opened_ = false;      ///< the peer's ring is exposed
   bool aborted_ = false;     ///< stop pumping
   bool peer_ended_ = false;  ///< no more data will arrive
+
+ private:
+  Result<> no_ring() const;
+  void serve();
+  Result<> connect();
+  void pump();
+  /// It failed here: tells the other end, once.
+  void reset(const Error& error) noexcept;
+
+  Dial dial_;
   bool we_closed_ = false, peer_closed_ = false;
-  std::uint64_t sent_ = 0, credited_ = 0;    ///< positions in the outgoing ring
-  std::uint64_t arrived_ = 0, written_ = 0;  ///< positions in the incoming ring
-  struct InFlight {
-    std::uint64_t end;
-    Epoch epoch;
-  };
-  std::deque<InFlight> in_flight_;  ///< of the outgoing ring; pump_in's thread only
-  std::uint64_t settled_ = 0;       ///< how far the fences have; as in_flight_
   std::thread thread_;
 };
 
