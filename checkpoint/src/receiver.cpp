@@ -153,7 +153,10 @@ class Receiver::Engine::StreamEvents final : public StreamSaver {
 
   Result<> command(std::uint16_t id, ConstBytes data) override {
     if (id == qemu::kOpenReturnPath) return_path_ = true;
-    if (id == qemu::kPing && return_path_) return qemu::send_pong(stream_, data);
+    if (id != qemu::kPing || !return_path_) return {};
+    Result<> answered = qemu::send_pong(stream_, data);
+    if (answered || !answered.error().is(errc::unsupported)) return answered;
+    return_path_ = false;  // a stream that was recorded with one: nobody waits at the other end
     return {};
   }
   Result<> sync() override { return engine_.multifd_ ? engine_.multifd_->sync() : Result<>{}; }

@@ -154,7 +154,7 @@ Result<> SavevmParser::command() {
     return fail(errc::unsupported,
                 "reading the migration stream: the command '" + command_name(id) + "' (" +
                     std::to_string(length) + " bytes)",
-                "switch off the source's postcopy and COLO capabilities");
+                "switch off the source's capabilities for postcopy, dirty bitmaps and COLO");
   RAMFERRY_TRY_ASSIGN(const ConstBytes data, in_.view(length));
   return events_.command(id, data);
 }

@@ -112,6 +112,44 @@ TEST_F(ReceiverTest, WhatIsSentIsReceivedAsTheSameCheckpoint) {
   EXPECT_EQ(sent(), stream) << "a checkpoint of a checkpoint is the same";
 }
 
+/// The head of a stream with a subsection of the configuration behind the machine's name.
+StreamBuilder with_subsection(const std::string& name, ConstBytes content) {
+  StreamBuilder stream;
+  stream.head().u8(5).u8(static_cast<std::uint8_t>(name.size())).raw(as_bytes(name)).u32(1).raw(content);
+  return stream;
+}
+
+TEST_F(ReceiverTest, TheConfigurationIsKeptWhole) {
+  std::vector<std::byte> capabilities, number(4, std::byte{12}), uuid(16, std::byte{0xab});
+  WireWriter(capabilities).u32(2).text8("auto-converge").text8("events");
+  StreamBuilder stream = with_subsection("configuration/target-page-bits", number);
+  const auto append = [&](const std::string& name, ConstBytes content) {
+    stream.u8(5).u8(static_cast<std::uint8_t>(name.size())).raw(as_bytes(name)).u32(1).raw(content);
+  };
+  append("configuration/capabilities", capabilities);
+  append("configuration/uuid", uuid);
+  const std::vector<std::byte> head = stream.bytes();
+  stream.start({{"ram", kPage}}).part(3).filled(0, page_of(5), "ram").finish().devices();
+  const auto result = receive(stream);
+  ASSERT_TRUE(result.has_value()) << why(result);
+  EXPECT_EQ(CheckpointFile::open(path_)->head().configuration, head);
+  const auto again = sent();
+  ASSERT_GT(again.size(), head.size());
+  EXPECT_TRUE(std::equal(head.begin(), head.end(), again.begin()));
+}
+
+TEST_F(ReceiverTest, AConfigurationThatCannotBeKeptIsNamed) {
+  expect_refused(with_subsection("configuration/odd", {}), errc::unsupported, "'configuration/odd'");
+  for (const std::string name : {"x-ignore-shared", "mapped-ram"}) {
+    std::vector<std::byte> capabilities;
+    WireWriter(capabilities).u32(1).text8(name);
+    expect_refused(with_subsection("configuration/capabilities", capabilities), errc::unsupported, name);
+  }
+  std::vector<std::byte> many;
+  WireWriter(many).u32(257);
+  expect_refused(with_subsection("configuration/capabilities", many), errc::protocol_mismatch, "257");
+}
+
 TEST_F(ReceiverTest, KeepsAPlainStreamByteForByte) {
   const auto stream = test::small_machine().bytes();
   const auto result = receive(stream, 1000, Format::stream);
@@ -173,6 +211,33 @@ TEST_F(ReceiverTest, ASourceWithAReturnPathIsAnsweredAtTheEnd) {
   std::vector<std::byte> expected;
   WireWriter(expected).u16(2).u16(4).raw(ping).u16(1).u16(4).u32(0);
   EXPECT_EQ(answers_, expected);
+}
+
+/// Such as a file that a source's stream was written to.
+class OneWayStream final : public ByteStream {
+ public:
+  explicit OneWayStream(std::vector<std::byte> bytes) : played_(std::move(bytes)) {}
+  Result<> send(ConstBytes /*bytes*/) override { return fail(errc::unsupported, "writing to what is read"); }
+  Result<std::size_t> receive(Bytes into, Deadline deadline) override {
+    return played_.receive(into, deadline);
+  }
+  Result<> finish(Deadline deadline) override { return played_.finish(deadline); }
+  void cancel() noexcept override {}
+  StreamStats stats() const noexcept override { return {}; }
+
+ private:
+  PlayedStream played_;
+};
+
+TEST_F(ReceiverTest, AStreamThatWasRecordedWithAReturnPathIsTakenWithoutOne) {
+  StreamBuilder stream;
+  stream.head().command(1).command(2, std::array<std::byte, 4>{}).start({{"ram", kPage}});
+  stream.part(3).filled(0, page_of(5), "ram").finish().devices();
+  Receiver receiver(Link(std::make_unique<OneWayStream>(stream.bytes())), {.path = path_}, log_);
+  const auto result = receiver.run();
+  ASSERT_TRUE(result.has_value()) << why(result);
+  EXPECT_FALSE(result->acknowledged);
+  EXPECT_EQ(page(0), page_of(5));
 }
 
 TEST_F(ReceiverTest, ASourceWithAReturnPathHearsOfFailure) {

@@ -7,6 +7,7 @@ RAMFERRY_LONG=1: the large counts.
 import hashlib
 import os
 import signal
+import socket
 import time
 import unittest
 
@@ -53,8 +54,39 @@ class WhatIsKept(QemuCase):
         destination = self.machine(incoming=f"exec:cat {self.path('plain')}")
         self.assertEqual(destination.arrived(), "completed")
         self.assertTrue(destination.ram(64 * MIB) == expected)
-        again = self.restore("plain")
-        self.assertTrue(again.ram(64 * MIB) == expected)
+        # It was recorded with a return path, at whose other end nobody waits any more.
+        for number, at in enumerate((f"file:{self.path('plain')}", f"exec:cat {self.path('plain')}", "fd:0")):
+            with open(self.path("plain"), "rb") as plain, \
+                    ramferry.Receive(at, self.path(f"again-{number}"), stdin=plain) as receive:
+                self.assertEqual(receive.wait(), 0, receive.messages)
+        for name in ("plain", "again-0"):
+            again = self.restore(name)
+            self.assertTrue(again.ram(64 * MIB) == expected)
+
+    def test_descriptors_carry_both_ways(self):
+        """fd:N with the return path: who starts the program has made the connection."""
+        source = self.machine(ram_file=self.image(filled=0.1))
+        expected = source.ram(64 * MIB)
+        source.unlimited()
+        source.capabilities(return_path=True)
+        with socket.create_server(self.path("waiting"), family=socket.AF_UNIX) as waiting:
+            source.ask("migrate", uri=f"unix:{self.path('waiting')}")
+            connection = waiting.accept()[0]
+        with connection:
+            number = connection.fileno()
+            with ramferry.Receive(f"fd:{number}", self.path("kept"), pass_fds=[number]) as receive:
+                connection.close()
+                self.assertEqual(source.migrated()["status"], "completed")
+                self.assertEqual(receive.wait(), 0, receive.messages)
+        self.assertTrue(receive.reports[0]["acknowledged"])
+        at = self.socket()
+        destination = self.machine(incoming=at)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(at.removeprefix("unix:"))
+            done = ramferry.run("send", self.path("kept"), f"fd:{connection.fileno()}", pass_fds=[connection.fileno()])
+            self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(destination.arrived(), "completed")
+        self.assertTrue(destination.ram(64 * MIB) == expected)
 
     def test_zero_pages_cost_nothing(self):
         report = self.save(self.machine(ram_file=self.image(filled=0.3)), "sparse")

@@ -28,6 +28,8 @@ class Multifd(TravellerCase):
                 for channels in ((1, 1), (16, 16), (0, 4), (3, 0)):
                     self.hop(way, channels, return_path=way == "tcp")
             self.hop("tcp", (16, 1), "zstd")
+            for channels in range(1, 17):
+                self.hop("tcp", (channels, 17 - channels))
 
     @unittest.skipUnless(LONG, "RAMFERRY_LONG=1 crosses versions")
     def test_2_versions(self):

@@ -96,6 +96,19 @@ TEST_F(FdStream, ItsFlagsAreGivenBack) {
   EXPECT_EQ(::fcntl(shared.get(), F_GETFL), before);
 }
 
+TEST_F(FdStream, WhatIsOnlyReadFromIsStillReadAfterAWrite) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe(ends.data()), 0);
+  const UniqueFd writer(ends[1]);
+  const Stream stream = make_fd_stream(UniqueFd(ends[0]), "pipe");
+  const auto sent = stream->send(as_bytes("no"));
+  ASSERT_FALSE(sent.has_value());
+  EXPECT_TRUE(sent.error().is(errc::unsupported)) << sent.error().message();
+  ASSERT_EQ(::write(writer.get(), "yes", 3), 3);
+  std::array<std::byte, 3> got{};
+  EXPECT_TRUE(receive_exactly(*stream, got, soon()).has_value());
+}
+
 TEST_F(FdStream, NoSignalKillsNorStaysBehind) {
   ASSERT_NE(::signal(SIGPIPE, SIG_DFL), SIG_ERR);
   std::array<int, 2> ends{};

@@ -65,6 +65,7 @@ Result<> FdStream::usable(const std::string& doing) const {
 Result<> FdStream::send(ConstBytes bytes) {
   const std::string doing = "writing to " + name_;
   RAMFERRY_TRY(usable(doing));
+  if (!can_write_) return fail(errc::unsupported, doing + ", which is read from");
   if (finished_) return fail(errc::wrong_state, doing + ": finish was called before");
   Result<> outcome = write_all(bytes, doing);
   if (!outcome) return remember(std::move(outcome).error());

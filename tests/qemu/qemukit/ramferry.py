@@ -9,8 +9,8 @@ import time
 PROGRAM = os.environ.get("RAMFERRY", "ramferry")
 
 
-def run(*arguments, timeout=120):
-    return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=timeout)
+def run(*arguments, timeout=120, **popen):
+    return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=timeout, **popen)
 
 
 def channels(count):
@@ -28,9 +28,9 @@ class Receive:
     """`ramferry receive` in the background; `at` is where it waits."""
 
     def __init__(self, uri, save, *options, **popen):
+        popen.setdefault("stdin", subprocess.DEVNULL)
         self.process = subprocess.Popen([PROGRAM, "receive", uri, "--save", save, "--json", *options],
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        text=True, **popen)
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **popen)
         self.at = None
         self.said, self.reports = [], []
         first = self.process.stderr.readline()
