@@ -3,6 +3,7 @@
 
 #include "verbs_check.hpp"
 #include "verbs_domain.hpp"
+#include "verbs_drivers.hpp"
 #include "verbs_queue.hpp"
 
 #include <algorithm>
@@ -132,6 +133,7 @@ class VerbsAcceptor final : public Acceptor {
 class VerbsFabric final : public Fabric {
  public:
   Result<> probe() const override {
+    load_needed_drivers();
     int count = 0;
     const std::unique_ptr<ibv_device*, Destroy<ibv_free_device_list>> devices(ibv_get_device_list(&count));
     if (!devices || count == 0)
@@ -145,6 +147,7 @@ class VerbsFabric final : public Fabric {
 
   Result<std::unique_ptr<Domain>> open_towards(const Address& to, const LinkTuning& tuning,
                                                std::uint32_t completions, Deadline deadline) override {
+    load_needed_drivers();
     const std::string doing = "connecting to rdma:" + to.host + ":" + std::to_string(to.port);
     RAMFERRY_TRY_ASSIGN(const auto addresses, resolve_name(to, doing));
     Result<std::unique_ptr<Domain>> last = fail(errc::not_found, doing);
@@ -156,6 +159,7 @@ class VerbsFabric final : public Fabric {
   }
 
   Result<std::unique_ptr<Acceptor>> listen(const Address& at, const LinkTuning& tuning) override {
+    load_needed_drivers();
     auto acceptor = std::make_unique<VerbsAcceptor>(events_, tuning, at);
     RAMFERRY_TRY(acceptor->listen(at));
     return acceptor;
