@@ -4,6 +4,7 @@
 #include "ram_wire.hpp"
 
 #include <algorithm>
+#include <chrono>
 
 namespace ramferry::migration {
 namespace {
@@ -17,6 +18,8 @@ constexpr std::uint64_t kGapBytes = 64ULL << 10;
 /// The first chunk; each is twice the one before, up to the usual size. So the first page leaves before much
 /// had to be registered.
 constexpr std::uint64_t kFirstChunkBytes = 1ULL << 20;
+/// In flight is at most what may be sent within the downtime limit.
+constexpr auto kMostAwaited = std::chrono::seconds(1);
 
 std::uint64_t pages_in(std::span<const PageRun> runs) noexcept {
   std::uint64_t pages = 0;
@@ -209,6 +212,11 @@ Result<Pending> RamSection::Saver::pending(bool exact) {
     encoder_.next_round();
   }
   return estimate();
+}
+
+void RamSection::Saver::await_arrival() {
+  // What goes wrong here, finish() meets again.
+  static_cast<void>(sink_->drain(Deadline::after(kMostAwaited)));
 }
 
 Result<> RamSection::Saver::finish(SectionWriter& out) {

@@ -35,6 +35,11 @@ Result<Pending> RamSection::pending(bool exact) {
   return saver_->pending(exact);
 }
 
+// It has to arrive before the guest may run at the destination: better while it still runs here.
+void RamSection::about_to_pause() {
+  if (saver_) saver_->await_arrival();
+}
+
 Result<> RamSection::finish(SectionWriter& out) {
   return saver_->finish(out);
 }

@@ -3,6 +3,11 @@
 // one wrong is noticed.
 #include "reporting_rig.hpp"
 
+#include <ramferry/forwarding_channel.hpp>
+
+#include <algorithm>
+#include <memory>
+
 namespace ramferry::test {
 namespace {
 
@@ -110,6 +115,42 @@ TEST(Migration, NeverLimitsTheSwitchover) {
   expect_moved(outcome, reporting);
   EXPECT_GE(outcome.source_status.pages.normal, 1024u);
   EXPECT_LT(*outcome.source_status.downtime, std::chrono::seconds(30));
+}
+
+/// Keeps in flight what nobody waits for, and notes whether anything was when the last fence was made, which
+/// is that of the paused guest.
+class Lingering final : public ForwardingChannel {
+ public:
+  Lingering(std::unique_ptr<Channel> inner, bool& in_flight_at_last_fence)
+      : ForwardingChannel(std::move(inner)), in_flight_(in_flight_at_last_fence) {}
+  Result<Epoch> fence() override {
+    in_flight_ = waited_for_ < fenced_;
+    auto epoch = ForwardingChannel::fence();
+    if (epoch) fenced_ = *epoch;
+    return epoch;
+  }
+  Result<> settle(Epoch epoch, Deadline deadline) override {
+    auto settled = ForwardingChannel::settle(epoch, deadline);
+    if (settled) waited_for_ = std::max(waited_for_, epoch);
+    return settled;
+  }
+  Epoch settled() const noexcept override { return waited_for_; }
+
+ private:
+  bool& in_flight_;
+  Epoch fenced_ = 0, waited_for_ = 0;
+};
+
+TEST(Migration, PausesTheGuestWhenWhatWasInFlightHasArrived) {
+  ReportingRig reporting({.vm = {.pages = {256}, .seed = 5}});
+  bool in_flight = true;
+  const Outcome outcome = reporting.rig.migrate([&](SessionId session) {
+    ChannelPair pair = loopback()(session);
+    pair.source = std::make_unique<Lingering>(std::move(pair.source), in_flight);
+    return pair;
+  });
+  expect_moved(outcome, reporting);
+  EXPECT_FALSE(in_flight);
 }
 
 TEST(Migration, SendsPagesThatBecameZero) {

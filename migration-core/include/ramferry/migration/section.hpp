@@ -142,7 +142,8 @@ class SectionHandler {
   virtual Result<Pending> iterate(SectionWriter&, const Budget&) { return Pending{}; }  // guest runs
   /// An estimate for the verdict. `exact` harvests first, so that it costs something.
   virtual Result<Pending> pending(bool /*exact*/) { return Pending{}; }  // guest runs
-  /// The guest is about to be paused for good: the moment to note what pausing changes.
+  /// The guest is about to be paused for good: the moment to note what pausing changes, and to wait for what
+  /// it need not be paused for.
   virtual void about_to_pause() {}
   virtual Result<> finish(SectionWriter&) = 0;  // guest is paused
   /// Adds what is known about this section's progress.
