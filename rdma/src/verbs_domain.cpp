@@ -30,6 +30,7 @@ constexpr std::size_t kStash = 64;
 constexpr unsigned int kAcknowledgeEvery = 64;
 constexpr int kRefusedByProgram = 28;  // "consumer reject" of the InfiniBand specification
 constexpr auto kSpin = microseconds(50);
+constexpr unsigned kMostPosters = 8;
 
 bool may_lock_anything() {
   constexpr unsigned int kCapIpcLock = 14;
@@ -71,9 +72,14 @@ Result<DeviceFacts> describe(rdma_cm_id* id) {
   return facts;
 }
 
+/// Its work is done by this machine's processors: by those that post it, or that take in its packets.
+bool is_software(std::string_view device) {
+  return device.starts_with("rxe") || device.starts_with("siw");
+}
+
 /// Software devices need the core that a spinning thread would take from them.
 bool worth_spinning(std::string_view device) {
-  return std::thread::hardware_concurrency() > 2 && !device.starts_with("rxe") && !device.starts_with("siw");
+  return std::thread::hardware_concurrency() > 2 && !is_software(device);
 }
 
 class VerbsRegion final : public Region {
@@ -130,6 +136,12 @@ Result<> VerbsDomain::open(rdma_cm_id* id, std::uint32_t completions) {
   queue_.reset(queue);
   stash_.reserve(kStash);
   spins_ = worth_spinning(device_.name);
+  if (const unsigned processors = std::thread::hardware_concurrency();
+      is_software(device_.name) && processors > 1)
+    pool_ = std::make_unique<PostingPool>(std::min(processors, kMostPosters), [this](std::error_code error) {
+      report({error, "posting"});
+      wake();
+    });
   RAMFERRY_TRY(set_nonblocking(context_->async_fd, doing));
   epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_) return fail_errno(errno, doing);

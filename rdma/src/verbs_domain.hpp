@@ -3,6 +3,7 @@
 #pragma once
 
 #include "fabric.hpp"
+#include "posting_pool.hpp"
 #include "verbs.hpp"
 #include "verbs_async.hpp"
 #include "verbs_cm.hpp"
@@ -41,6 +42,8 @@ class VerbsDomain final : public Domain {
   ibv_context* context() const noexcept { return context_; }
   ibv_cq* completion_queue() const noexcept { return queue_.get(); }
   ibv_pd* protection_domain() const noexcept { return domain_.get(); }
+  /// Null where the device does the work, and not whoever posts it.
+  PostingPool* posting_pool() const noexcept { return pool_.get(); }
   /// Keeps an id that has lost its queue pair until the domain goes: the last id of a removed device closes
   /// it.
   void bury(CmIdPtr id) noexcept;
@@ -83,6 +86,7 @@ class VerbsDomain final : public Domain {
   std::size_t stash_used_ = 0;
   std::mutex reported_mutex_;
   std::deque<LinkEvent> reported_;
+  std::unique_ptr<PostingPool> pool_;
 };
 
 }  // namespace ramferry::rdma

@@ -6,20 +6,33 @@
 
 #include <algorithm>
 #include <array>
+#include <new>
+#include <system_error>
 #include <utility>
 
 namespace ramferry::rdma {
 namespace {
 
-constexpr std::size_t kMostPerCall = 80;  // a list of the channel's and its fence fit
+constexpr std::size_t kMostPerCall = 80;           // a list of the channel's and its fence fit
+constexpr std::uint64_t kWorthAThread = 64 << 10;  // bytes; waking one costs as much as moving a few pages
 
 std::uint64_t address_of(const std::byte* bytes) noexcept {
   return reinterpret_cast<std::uintptr_t>(bytes);
 }
 
+bool is_long(std::span<const WorkRequest> list) noexcept {
+  std::uint64_t bytes = 0;
+  for (const WorkRequest& each : list) bytes += each.length;
+  return bytes >= kWorthAThread;
+}
+
 }  // namespace
 
-VerbsQueue::VerbsQueue(VerbsDomain& domain, CmIdPtr id) noexcept : domain_(domain), id_(std::move(id)) {}
+VerbsQueue::VerbsQueue(VerbsDomain& domain, CmIdPtr id) : domain_(domain), id_(std::move(id)) {
+  if (PostingPool* const pool = domain.posting_pool())
+    posting_ = std::make_unique<PostingQueue>(
+        *pool, [this](std::span<const WorkRequest> list) { return post_now(list); });
+}
 
 Result<std::unique_ptr<VerbsQueue>> VerbsQueue::make(VerbsDomain& domain, CmIdPtr id, QueueShape shape,
                                                      std::span<const Receive> receives) {
@@ -39,12 +52,23 @@ Result<std::unique_ptr<VerbsQueue>> VerbsQueue::make(VerbsDomain& domain, CmIdPt
 }
 
 VerbsQueue::~VerbsQueue() {
+  posting_.reset();
   disconnect();
   rdma_destroy_qp(id_.get());
   domain_.bury(std::move(id_));
 }
 
 Posted VerbsQueue::post(std::span<const WorkRequest> list) noexcept {
+  if (!posting_ || (posting_->is_idle() && !is_long(list))) return post_now(list);
+  try {
+    if (posting_->add(list)) return {list.size(), {}};
+  } catch (const std::bad_alloc&) {
+    return {0, std::make_error_code(std::errc::not_enough_memory)};
+  }
+  return post_now(list);
+}
+
+Posted VerbsQueue::post_now(std::span<const WorkRequest> list) noexcept {
   std::array<ibv_send_wr, kMostPerCall> requests;
   std::array<ibv_sge, kMostPerCall> pieces;
   std::size_t done = 0;

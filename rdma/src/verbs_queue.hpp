@@ -3,7 +3,10 @@
 #pragma once
 
 #include "fabric.hpp"
+#include "posting_pool.hpp"
 #include "verbs.hpp"
+
+#include <memory>
 
 namespace ramferry::rdma {
 
@@ -24,10 +27,12 @@ class VerbsQueue final : public QueuePair {
   rdma_cm_id* id() const noexcept { return id_.get(); }
 
  private:
-  VerbsQueue(VerbsDomain& domain, CmIdPtr id) noexcept;
+  VerbsQueue(VerbsDomain& domain, CmIdPtr id);
+  Posted post_now(std::span<const WorkRequest> list) noexcept;
 
   VerbsDomain& domain_;
   CmIdPtr id_;
+  std::unique_ptr<PostingQueue> posting_;  // null: posting costs little here
 };
 
 }  // namespace ramferry::rdma
