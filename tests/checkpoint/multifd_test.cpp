@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "checkpoint/stream_builder.hpp"
+#include "checkpoint_writer.hpp"
 #include "multifd_packet.hpp"
+#include "multifd_receiver.hpp"
 #include "multifd_sender.hpp"
 
 #include <ramferry/checkpoint/checkpoint_file.hpp>
@@ -10,6 +12,8 @@
 
 #include <gtest/gtest.h>
 #include <zstd.h>
+
+#include <future>
 
 namespace ramferry::checkpoint {
 namespace {
@@ -145,6 +149,64 @@ TEST_F(MultifdTest, ChannelsThatAreAheadWaitForThoseThatAreBehind) {
     ASSERT_EQ(page(0), page_of(7)) << round;
     ASSERT_EQ(page(1), page_of(8)) << round;
   }
+}
+
+TEST_F(MultifdTest, WhatChannelsSayBehindASyncIsNewerThanTheMainStreamBeforeIt) {
+  StreamBuilder main;
+  main.head().section(1, 2, "ram", 4).word(kPage | StreamBuilder::mem_size);
+  main.u8(3).raw(as_bytes("ram")).word(kPage).word(StreamBuilder::flush).finish();
+  main.part().filled(0, page_of(1), "ram").word(StreamBuilder::flush).finish();
+  main.part(3).word(StreamBuilder::flush).finish().devices();
+  ChannelBuilder channel;
+  channel.sync().sync().pages({{0, 9}}).sync();
+  for (int round = 0; round < 50; ++round) {
+    const auto result = receive(main, {channel});
+    ASSERT_TRUE(result.has_value()) << why(result);
+    ASSERT_EQ(page(0), page_of(9)) << round;
+  }
+}
+
+/// Plays its bytes once it is let.
+class GatedStream final : public ByteStream {
+ public:
+  GatedStream(std::vector<std::byte> bytes, std::shared_future<void> open)
+      : played_(std::move(bytes)), open_(std::move(open)) {}
+  Result<> send(ConstBytes bytes) override { return played_.send(bytes); }
+  Result<std::size_t> receive(Bytes into, Deadline deadline) override {
+    open_.wait();
+    return played_.receive(into, deadline);
+  }
+  Result<> finish(Deadline deadline) override { return played_.finish(deadline); }
+  void cancel() noexcept override {}
+  StreamStats stats() const noexcept override { return {}; }
+
+ private:
+  PlayedStream played_;
+  std::shared_future<void> open_;
+};
+
+TEST_F(MultifdTest, PagesBehindTheLastSyncChangeNothing) {
+  auto file = PartialFile::create(path_);
+  ASSERT_TRUE(file.has_value()) << why(file);
+  CheckpointWriter writer(std::move(*file));
+  StreamSaver saver(&writer.pages());
+  ASSERT_TRUE(saver.ram_begins(2, {{"ram", kPage}}).has_value());
+  const auto content = page_of(1);
+  ASSERT_TRUE(saver.channel_pages(0, std::array{std::uint64_t{0}}, content).has_value());
+  std::promise<void> gate;
+  std::vector<std::unique_ptr<ByteStream>> channels;
+  channels.push_back(
+      std::make_unique<GatedStream>(ChannelBuilder().pages({{0, 9}}).bytes(), gate.get_future().share()));
+  StreamBundle streams(std::make_unique<PlayedStream>(std::vector<std::byte>{}), std::move(channels));
+  {
+    MultifdReceiver receiver(streams, saver);
+    receiver.start();
+    receiver.close();
+    gate.set_value();
+  }
+  Page kept{};
+  ASSERT_TRUE(writer.pages().read(0, 0, Bytes(kept)).has_value());
+  EXPECT_EQ(kept, page_of(1));
 }
 
 TEST_F(MultifdTest, UnpacksAChannelsZstdStream) {
