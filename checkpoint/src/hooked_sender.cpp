@@ -50,13 +50,13 @@ Result<> Sender::Engine::send_hooked(const CheckpointFile& file, HookedStream& s
     return {};
   };
   const auto end_part = [&] {
-    out.u64(ram_word::kEnd);
+    out.u64(ram_wire::kEnd);
     append_ram_footer(out, head);
   };
   out.raw(head.configuration);
   append_ram_mark(out, head, Mark::start);
   append_blocks(out, head);
-  out.u64(ram_word::kHook);
+  out.u64(ram_wire::kHook);
   RAMFERRY_TRY(flush());
   std::vector<std::uint64_t> sizes;
   for (const BlockInfo& block : head.blocks) sizes.push_back(block.bytes);
@@ -65,13 +65,13 @@ Result<> Sender::Engine::send_hooked(const CheckpointFile& file, HookedStream& s
   out.raw(head.beside);
 
   append_ram_mark(out, head, Mark::part);
-  out.u64(ram_word::kHook);
+  out.u64(ram_wire::kHook);
   RAMFERRY_TRY(flush());
   RAMFERRY_TRY(place_pages(file, stream));
   end_part();
 
   append_ram_mark(out, head, Mark::end);
-  out.u64(ram_word::kHook);
+  out.u64(ram_wire::kHook);
   RAMFERRY_TRY(flush());
   RAMFERRY_TRY(stream.end_round());
   end_part();

@@ -125,14 +125,14 @@ class MultifdSender {
     WireWriter out(bytes);
     append_ram_mark(out, head, Mark::start);
     append_blocks(out, head);
-    if (place == SyncPlace::marked) out.u64(ram_word::kMultifdFlush);
-    out.u64(ram_word::kEnd);
+    if (place == SyncPlace::marked) out.u64(ram_wire::kMultifdFlush);
+    out.u64(ram_wire::kEnd);
     append_ram_footer(out, head);
     out.raw(head.beside);
     append_ram_mark(out, head, Mark::end);
     RAMFERRY_TRY(each_stretch(file_, [&](const Stretch& stretch) { return zeros(stretch, bytes); }));
-    if (place == SyncPlace::marked) out.u64(ram_word::kMultifdFlush);
-    out.u64(ram_word::kEnd);
+    if (place == SyncPlace::marked) out.u64(ram_wire::kMultifdFlush);
+    out.u64(ram_wire::kEnd);
     append_ram_footer(out, head);
     return streams_.send(bytes);
   }
@@ -141,9 +141,9 @@ class MultifdSender {
     if (stretch.run != nullptr) return {};
     WireWriter out(bytes);
     for (std::uint64_t page = stretch.first; page < stretch.first + stretch.count; ++page) {
-      const std::uint64_t word = page * kPageBytes | ram_word::kZero;
+      const std::uint64_t word = page * kPageBytes | ram_wire::kZero;
       if (last_block_ == stretch.block)
-        out.u64(word | ram_word::kContinue).u8(0);
+        out.u64(word | ram_wire::kContinue).u8(0);
       else
         out.u64(word).text8(file_.head().blocks[stretch.block].name).u8(0);
       last_block_ = stretch.block;

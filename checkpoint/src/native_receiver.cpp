@@ -86,15 +86,8 @@ Result<> Receiver::Engine::greet(StreamInput& in, Channel& channel) {
   in.set_deadline(Deadline::after(options_.hand_over_timeout));
   RAMFERRY_TRY_ASSIGN(const auto message, native::read_message(in));
   in.set_deadline(Deadline::never());
-  if (message.type != MessageType::hello)
-    return fail(errc::protocol_mismatch,
-                "the source began with '" + std::string(to_string(message.type)) + "', not with its hello");
-  RAMFERRY_TRY_ASSIGN(const auto hello, native::decode_hello(message.payload));
-  if (hello.version != native::kVersion || hello.required != 0)
-    return fail(errc::unsupported,
-                "the source speaks version " + std::to_string(hello.version) +
-                    " of the native protocol and needs features " + std::to_string(hello.required),
-                "use the same version of the program at both ends");
+  // Pages are kept as they are placed: no encoding is known here.
+  RAMFERRY_TRY_ASSIGN(const auto hello, native::accept_hello(message, 0));
   if (hello.page_bytes != kPageBytes)
     return fail(errc::unsupported, "the source has pages of " + std::to_string(hello.page_bytes) + " bytes");
   native::HelloReply reply;
@@ -123,30 +116,25 @@ Result<MachineState> Receiver::Engine::read_machine(StreamInput& in) {
 }
 
 Result<> Receiver::Engine::await_commit(StreamInput& in, Channel& channel) {
-  if (auto sent = native::send_message(channel, MessageType::prepared); !sent)
-    return outcome_unknown(sent.error());
-  in.set_deadline(Deadline::after(options_.hand_over_timeout));
-  const auto message = native::read_message(in);
+  // A source that left before this may have said why: then it keeps the guest.
+  const auto sent = native::send_message(channel, MessageType::prepared);
+  in.set_deadline(Deadline::after(sent ? options_.hand_over_timeout : std::chrono::milliseconds(0)));
+  const auto answer = native::read_message(in);
   in.set_deadline(Deadline::never());
-  if (!message) return outcome_unknown(message.error());
-  if (message->type == MessageType::failed)
-    return Failure(native::decode_failed(message->payload, "the source"));
-  if (message->type != MessageType::commit)
-    return fail(errc::protocol_mismatch,
-                "the source said '" + std::string(to_string(message->type)) + "' instead of 'commit'");
-  return {};
+  auto ours = native::committed(sent, answer);
+  if (!ours && ours.error().is(errc::outcome_unknown)) return outcome_unknown(ours.error().doing);
+  return ours;
 }
 
 /// The source has all of our answers but one of its own is missing: whose the guest is cannot be told from
 /// here.
-Result<> Receiver::Engine::outcome_unknown(const Error& why) {
+Result<> Receiver::Engine::outcome_unknown(const std::string& why) {
   std::filesystem::path path = writer_->file().path();
   path += ".unconfirmed";
   if (auto kept = writer_->file().publish_as(path); !kept) return kept;
-  return fail(
-      errc::outcome_unknown,
-      "waiting for the machine to be handed over: " + why.message() + "; it is kept as " + path.string(),
-      "ask the source whether it still runs it; use that file only if it does not");
+  return fail(errc::outcome_unknown,
+              "waiting for the machine to be handed over: " + why + "; it is kept as " + path.string(),
+              "ask the source whether it still runs it; use that file only if it does not");
 }
 
 /// Says why, if it failed, and lets the source hang up first, so that our last message is not lost with the

@@ -117,7 +117,7 @@ Result<> Sender::Engine::send_native(const CheckpointFile& file, Channel& channe
   RAMFERRY_TRY_ASSIGN(const Epoch epoch, placer.fence());
   bytes.clear();
   append_ram_mark(out, head, Mark::end);
-  out.u64(epoch).u64(ram_word::kEnd);
+  out.u64(epoch).u64(ram_wire::kEnd);
   append_ram_footer(out, head);
   RAMFERRY_TRY(channel.send(bytes));
   RAMFERRY_TRY(channel.send(head.state));

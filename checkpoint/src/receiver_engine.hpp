@@ -46,7 +46,7 @@ class Receiver::Engine {
   Result<> load_native(StreamInput& in, Channel& channel);
   Result<MachineState> read_machine(StreamInput& in);
   Result<> await_commit(StreamInput& in, Channel& channel);
-  Result<> outcome_unknown(const Error& why);
+  Result<> outcome_unknown(const std::string& why);
   void part_from_native(StreamInput& in, Channel& channel, const Result<>& result);
 
   std::filesystem::path working_path() const;

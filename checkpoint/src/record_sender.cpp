@@ -49,7 +49,7 @@ class RecordMaker {
   Result<> zeros(const Stretch& stretch) {
     for (std::uint64_t page = stretch.first; page < stretch.first + stretch.count; ++page) {
       RAMFERRY_TRY(make_room());
-      word(stretch.block, page, ram_word::kZero);
+      word(stretch.block, page, ram_wire::kZero);
       batch_->grow(1)[0] = std::byte{0};
     }
     return {};
@@ -59,7 +59,7 @@ class RecordMaker {
   Result<> pages(const Stretch& stretch) {
     for (std::uint64_t index = 0; index < stretch.count; ++index) {
       RAMFERRY_TRY(make_room());
-      word(stretch.block, stretch.first + index, ram_word::kPage);
+      word(stretch.block, stretch.first + index, ram_wire::kPage);
       reads_.push_back({stretch.run, index, batch_->grow(kPageBytes)});
     }
     return {};
@@ -77,7 +77,7 @@ class RecordMaker {
     }
     const std::uint64_t word = page * kPageBytes | flag;
     if (last_block_ == block) {
-      store(batch_->grow(kWordBytes), word | ram_word::kContinue);
+      store(batch_->grow(kWordBytes), word | ram_wire::kContinue);
     } else {
       small_.clear();
       small_out_.u64(word).text8(file_.head().blocks[block].name);
@@ -92,7 +92,7 @@ class RecordMaker {
 
   void close_part() {
     small_.clear();
-    small_out_.u64(ram_word::kEnd);
+    small_out_.u64(ram_wire::kEnd);
     append_ram_footer(small_out_, file_.head());
     append_small();
     open_ = false;
@@ -123,7 +123,7 @@ class RecordMaker {
     if (open_) close_part();
     small_.clear();
     append_ram_mark(small_out_, file_.head(), Mark::end);
-    small_out_.u64(ram_word::kEnd);
+    small_out_.u64(ram_wire::kEnd);
     append_ram_footer(small_out_, file_.head());
     append_small();
     return hand_over();

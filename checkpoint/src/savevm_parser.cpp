@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "savevm_parser.hpp"
 
+#include <ramferry/migration/ram_wire.hpp>
 #include <ramferry/migration/savevm.hpp>
 
 #include <zlib.h>
@@ -12,6 +13,7 @@
 namespace ramferry::checkpoint {
 namespace {
 
+namespace ram_wire = migration::ram_wire;
 using migration::savevm::Mark;
 
 constexpr std::uint32_t kMostMachineName = 256, kMostCapabilities = 256, kMostCommandData = 4096;
@@ -22,11 +24,6 @@ constexpr std::string_view kTable = "ramferry/table";  // of the reference VM: t
 constexpr std::uint32_t kTableVersion = 1, kMostTableEntries = 1U << 16;
 constexpr std::size_t kStreamPiece = 1U << 20;
 constexpr std::uint32_t kMostCompressed = 2 * kPageBytes;
-
-// The low bits of a record's word; the rest is an offset or a total.
-constexpr std::uint64_t kZero = 0x02, kMemSize = 0x04, kPage = 0x08, kEnd = 0x10, kContinue = 0x20,
-                        kDelta = 0x40, kHook = 0x80, kCompressed = 0x100, kMultifdFlush = 0x200,
-                        kFlags = 0xfff;
 
 std::string hex(std::uint64_t value) {
   std::array<char, 24> text{};
@@ -251,8 +248,9 @@ Result<> SavevmParser::table_part(std::uint8_t mark, bool first) {
 
 Result<> SavevmParser::block_list() {
   RAMFERRY_TRY_ASSIGN(const std::uint64_t word, in_.u64());
-  if ((word & kFlags) != kMemSize) return malformed("it does not begin with the list of RAM blocks");
-  std::uint64_t left = word & ~kFlags;
+  if ((word & ram_wire::kFlagMask) != ram_wire::kMemSize)
+    return malformed("it does not begin with the list of RAM blocks");
+  std::uint64_t left = word & ~ram_wire::kFlagMask;
   while (left != 0) {
     RAMFERRY_TRY_ASSIGN(std::string name, in_.text8());
     RAMFERRY_TRY_ASSIGN(const std::uint64_t bytes, in_.u64());
@@ -273,16 +271,17 @@ Result<> SavevmParser::placed_part() {
     return malformed("fence " + std::to_string(epoch) + " after fence " + std::to_string(epoch_));
   epoch_ = epoch;
   RAMFERRY_TRY_ASSIGN(const std::uint64_t word, in_.u64());
-  if (word != kEnd) return malformed("the record " + hex(word) + " in a part whose pages were placed");
+  if (word != ram_wire::kEnd)
+    return malformed("the record " + hex(word) + " in a part whose pages were placed");
   return {};
 }
 
 Result<> SavevmParser::records() {
   for (;;) {
     RAMFERRY_TRY_ASSIGN(const std::uint64_t word, in_.u64());
-    if ((word & kFlags & ~kContinue) == kMultifdFlush) {
+    if ((word & ram_wire::kFlagMask & ~ram_wire::kContinue) == ram_wire::kMultifdFlush) {
       RAMFERRY_TRY(flush_mark(word));
-    } else if (word != kEnd) {
+    } else if (word != ram_wire::kEnd) {
       RAMFERRY_TRY(record(word));
     } else {
       started_ = true;
@@ -296,28 +295,30 @@ Result<> SavevmParser::flush_mark(std::uint64_t word) {
   if (body_ != RamBody::multifd)
     return fail(errc::unsupported, "the source's multifd",
                 "add the option channels=N to the address, or switch the source's multifd off");
-  if (word != kMultifdFlush || (started_ && !says_where_))
+  if (word != ram_wire::kMultifdFlush || (started_ && !says_where_))
     return malformed("the record " + hex(word) + ", which is not where the channels sync");
   says_where_ = true;
   return events_.sync();
 }
 
 Result<> SavevmParser::record(std::uint64_t word) {
-  const std::uint64_t kind = word & kFlags & ~kContinue, offset = word & ~kFlags;
-  if (word == kHook) return events_.hook();
-  if (kind != kPage && kind != kZero && kind != kDelta && kind != kCompressed)
+  const std::uint64_t kind = word & ram_wire::kFlagMask & ~ram_wire::kContinue,
+                      offset = word & ~ram_wire::kFlagMask;
+  if (word == ram_wire::kHook) return events_.hook();
+  if (kind != ram_wire::kPage && kind != ram_wire::kZero && kind != ram_wire::kXbzrle &&
+      kind != ram_wire::kCompress)
     return malformed("the record " + hex(word) + " at byte " + std::to_string(in_.consumed() - 8));
-  RAMFERRY_TRY(find_block((word & kContinue) != 0));
+  RAMFERRY_TRY(find_block((word & ram_wire::kContinue) != 0));
   const BlockInfo& block = blocks_[*block_];
   if (offset >= block.bytes)
     return malformed("a page at " + hex(offset) + " of block '" + block.name + "', which has " +
                      std::to_string(block.bytes) + " bytes");
-  if (body_ == RamBody::multifd && (kind == kDelta || kind == kCompressed))
+  if (body_ == RamBody::multifd && (kind == ram_wire::kXbzrle || kind == ram_wire::kCompress))
     return fail(errc::unsupported, "multifd together with xbzrle or compress",
                 "switch these off at the source");
-  if (kind == kDelta) return delta_record(offset);
-  if (kind == kCompressed) return compressed_record(offset);
-  if (kind == kZero) {
+  if (kind == ram_wire::kXbzrle) return delta_record(offset);
+  if (kind == ram_wire::kCompress) return compressed_record(offset);
+  if (kind == ram_wire::kZero) {
     RAMFERRY_TRY_ASSIGN(const std::uint8_t value, in_.u8());
     ++counts_.zero;
     return events_.fill(*block_, offset, value);

@@ -55,13 +55,13 @@ void append_blocks(WireWriter& out, const CheckpointHead& head) {
   std::uint64_t total = 0;
   for (const BlockInfo& block : head.blocks) total += block.bytes;
   out.text8("ram").u32(0).u32(4);
-  out.u64(total | ram_word::kMemSize);
+  out.u64(total | ram_wire::kMemSize);
   for (const BlockInfo& block : head.blocks) out.text8(block.name).u64(block.bytes);
 }
 
 void append_block_list(WireWriter& out, const CheckpointHead& head) {
   append_blocks(out, head);
-  out.u64(ram_word::kEnd);
+  out.u64(ram_wire::kEnd);
 }
 
 void append_stream_start(WireWriter& out, const CheckpointHead& head) {
@@ -77,7 +77,7 @@ std::vector<std::byte> stream_without_pages(const CheckpointHead& head) {
   WireWriter out(bytes);
   append_stream_start(out, head);
   append_ram_mark(out, head, Mark::end);
-  out.u64(ram_word::kEnd);
+  out.u64(ram_wire::kEnd);
   append_ram_footer(out, head);
   out.raw(head.state);
   return bytes;

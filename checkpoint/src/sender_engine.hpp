@@ -4,6 +4,7 @@
 
 #include <ramferry/checkpoint/sender.hpp>
 #include <ramferry/hooked_stream.hpp>
+#include <ramferry/migration/ram_wire.hpp>
 #include <ramferry/migration/savevm.hpp>
 
 #include <atomic>
@@ -11,6 +12,8 @@
 #include <vector>
 
 namespace ramferry::checkpoint {
+
+namespace ram_wire = migration::ram_wire;
 
 class Sender::Engine {
  public:
@@ -57,11 +60,5 @@ struct Stretch {
   const StoredRun* run = nullptr;
 };
 Result<> each_stretch(const CheckpointFile& file, const std::function<Result<>(const Stretch&)>& visit);
-
-/// Low bits of the words in the RAM section.
-namespace ram_word {
-inline constexpr std::uint64_t kZero = 0x02, kMemSize = 0x04, kPage = 0x08, kEnd = 0x10, kContinue = 0x20,
-                               kHook = 0x80, kMultifdFlush = 0x200;
-}
 
 }  // namespace ramferry::checkpoint

@@ -2,17 +2,13 @@
 // The section "ram" as a byte stream holds it: QEMU's version 4.
 #include "stream_mapper.hpp"
 
+#include <ramferry/migration/ram_wire.hpp>
+
 #include <algorithm>
 
 namespace ramferry::cli {
-namespace {
 
-// Flags in the low bits of a record's first word.
-constexpr std::uint64_t kZero = 0x02, kMemSize = 0x04, kPage = 0x08, kEndOfSection = 0x10, kContinue = 0x20,
-                        kXbzrle = 0x40, kHook = 0x80, kCompress = 0x100, kMultifdFlush = 0x200;
-constexpr std::uint64_t kFlagMask = 0xfff;
-
-}  // namespace
+using namespace migration::ram_wire;
 
 Result<> StreamMapper::ram() {
   for (;;) {
@@ -25,7 +21,7 @@ Result<bool> StreamMapper::ram_record() {
   RAMFERRY_TRY_ASSIGN(const std::uint64_t word, field(8));
   const std::uint64_t flags = word & kFlagMask & ~kContinue;
   const std::uint64_t offset = word & ~kFlagMask;
-  if (flags == kEndOfSection) return false;
+  if (flags == kEnd) return false;
   if (flags == kHook || flags == kMultifdFlush) return true;
   if (flags == kMemSize) {
     RAMFERRY_TRY(ram_blocks(offset));

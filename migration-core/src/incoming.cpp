@@ -61,7 +61,7 @@ class IncomingMigration::Engine {
   void publish();
   void count_bytes(Status& status) const;
   Result<> conclude(Result<> result);
-  Failure outcome_unknown(const Error& why);
+  Failure outcome_unknown(const std::string& why);
 
   SectionRegistry& sections_;
   IncomingHooks& hooks_;
@@ -146,19 +146,7 @@ Result<> IncomingMigration::Engine::greet(StreamReader& in) {
   in.set_deadline(Deadline::after(settings_.hand_over_timeout));
   RAMFERRY_TRY_ASSIGN(const auto message, native::read_message(in));
   in.set_deadline(Deadline::never());
-  if (message.type != MessageType::hello)
-    return fail(errc::protocol_mismatch,
-                "the source began with '" + std::string(to_string(message.type)) + "', not with its hello");
-  RAMFERRY_TRY_ASSIGN(const auto hello, native::decode_hello(message.payload));
-  if (hello.version != native::kVersion)
-    return fail(errc::unsupported, "the source speaks version " + std::to_string(hello.version) +
-                                       " of the native protocol, we speak " +
-                                       std::to_string(native::kVersion));
-  if (const std::uint64_t unknown = hello.required & ~native::feature::kKnown; unknown != 0)
-    return fail(
-        errc::unsupported,
-        "the source needs features that this program does not have (mask " + std::to_string(unknown) + ")",
-        "use the same version of the program at both ends");
+  RAMFERRY_TRY_ASSIGN(const auto hello, native::accept_hello(message, native::feature::kKnown));
   if (hello.machine != settings_.machine)
     return fail(
         errc::invalid_argument,
@@ -209,24 +197,16 @@ Result<> IncomingMigration::Engine::await_commit(StreamReader& in) {
   // A source that left before this may have said why: then it keeps the guest, and nothing is unknown.
   const auto sent = native::send_message(*channel_, MessageType::prepared);
   in.set_deadline(Deadline::after(sent ? settings_.hand_over_timeout : std::chrono::milliseconds(0)));
-  const auto message = native::read_message(in);
-  if (message && message->type == MessageType::failed) {
-    board_.update([](Status& status) { status.hand_over = HandOver::none; });
-    return Failure(native::decode_failed(message->payload, "the source"));
-  }
-  if (!sent) return outcome_unknown(sent.error());
-  if (!message) return outcome_unknown(message.error());
-  if (message->type != MessageType::commit)
-    return outcome_unknown(
-        {make_error_code(errc::protocol_mismatch),
-         "the source said '" + std::string(to_string(message->type)) + "' instead of 'commit'",
-         {}});
-  return {};
+  auto ours = native::committed(sent, native::read_message(in));
+  if (ours) return {};
+  if (ours.error().is(errc::outcome_unknown)) return outcome_unknown(ours.error().doing);
+  board_.update([](Status& status) { status.hand_over = HandOver::none; });
+  return ours;
 }
 
-Failure IncomingMigration::Engine::outcome_unknown(const Error& why) {
+Failure IncomingMigration::Engine::outcome_unknown(const std::string& why) {
   board_.update([](Status& status) { status.hand_over = HandOver::unknown; });
-  return fail(errc::outcome_unknown, "waiting for the guest to be handed over: " + why.message(),
+  return fail(errc::outcome_unknown, "waiting for the guest to be handed over: " + why,
               "ask the source whether it still has the guest; only if it does not, resume it here by force");
 }
 
@@ -234,7 +214,7 @@ Result<> IncomingMigration::Engine::take_over() {
   if (!stop_.commit()) {
     const Error cancelled{make_error_code(errc::cancelled), "taking the guest over", {}};
     if (channel_ == nullptr) return Failure(cancelled);
-    return outcome_unknown(cancelled);
+    return outcome_unknown(cancelled.message());
   }
   board_.update([](Status& status) { status.hand_over = HandOver::committed; });
   board_.step("committed");

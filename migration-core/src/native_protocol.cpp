@@ -77,6 +77,24 @@ Result<Hello> decode_hello(ConstBytes payload) {
   return hello;
 }
 
+Result<Hello> accept_hello(const Message& first, std::uint64_t known) {
+  if (first.type != MessageType::hello)
+    return fail(errc::protocol_mismatch,
+                "the source began with '" + std::string(to_string(first.type)) + "', not with its hello");
+  RAMFERRY_TRY_ASSIGN(auto hello, decode_hello(first.payload));
+  const std::string advice = "use the same version of the program at both ends";
+  if (hello.version != kVersion)
+    return fail(errc::unsupported,
+                "the source speaks version " + std::to_string(hello.version) +
+                    " of the native protocol, we speak " + std::to_string(kVersion),
+                advice);
+  if (const std::uint64_t unknown = hello.required & ~known; unknown != 0)
+    return fail(errc::unsupported,
+                "the source needs features that are not known here (mask " + std::to_string(unknown) + ")",
+                advice);
+  return hello;
+}
+
 std::vector<std::byte> encode(const HelloReply& reply) {
   std::vector<std::byte> bytes;
   WireWriter(bytes).u16(reply.version).u64(reply.features).u8(reply.blank ? 1 : 0);
@@ -108,6 +126,17 @@ Error decode_failed(ConstBytes payload, std::string_view who) {
       '?');
   if (text.empty()) text = "no reason given";
   return {make_error_code(errc::peer_failed), "migrating, " + std::string(who) + " says '" + text + "'", {}};
+}
+
+Result<> committed(const Result<>& said, const Result<Message>& answer) {
+  const auto unknown = [](const std::string& why) { return fail(errc::outcome_unknown, why); };
+  if (answer && answer->type == MessageType::failed)
+    return Failure(decode_failed(answer->payload, "the source"));
+  if (!said) return unknown(said.error().message());
+  if (!answer) return unknown(answer.error().message());
+  if (answer->type != MessageType::commit)
+    return unknown("the source said '" + std::string(to_string(answer->type)) + "' instead of 'commit'");
+  return {};
 }
 
 }  // namespace ramferry::migration::native

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "page_codec.hpp"
-#include "ram_wire.hpp"
 
 #include <ramferry/migration/page_sink.hpp>
+#include <ramferry/migration/ram_wire.hpp>
 #include <ramferry/traits.hpp>
 
 #include <algorithm>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "guest_landing.hpp"
 #include "page_codec.hpp"
-#include "ram_wire.hpp"
 
 #include <ramferry/migration/page_sink.hpp>
+#include <ramferry/migration/ram_wire.hpp>
 
 #include <algorithm>
 #include <array>

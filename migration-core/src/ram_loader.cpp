@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "ram_loader.hpp"
 
-#include "ram_wire.hpp"
+#include <ramferry/migration/ram_wire.hpp>
 
 namespace ramferry::migration {
 

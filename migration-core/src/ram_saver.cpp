@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "ram_saver.hpp"
 
-#include "ram_wire.hpp"
+#include <ramferry/migration/ram_wire.hpp>
 
 #include <algorithm>
 #include <chrono>

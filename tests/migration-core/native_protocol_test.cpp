@@ -81,5 +81,38 @@ TEST(NativeProtocol, TellsWhatTheOtherEndSaysButNoControlCharacters) {
   EXPECT_LE(encode_failed(std::string(1 << 20, 'x')).size(), 4098u);
 }
 
+TEST(NativeProtocol, AHelloIsTakenIfAllItNeedsIsKnown) {
+  Hello hello;
+  hello.machine = "pc";
+  const auto accepted = [&](std::uint64_t known, MessageType type = MessageType::hello) {
+    return accept_hello({type, encode(hello)}, known);
+  };
+  EXPECT_EQ(accepted(0).value().machine, "pc");
+  EXPECT_TRUE(accepted(0, MessageType::commit).error().is(errc::protocol_mismatch));
+  hello.required = feature::kXbzrle;
+  EXPECT_TRUE(accepted(feature::kKnown).has_value());
+  EXPECT_TRUE(accepted(feature::kCompression).error().is(errc::unsupported));
+  hello.version = kVersion + 1;
+  EXPECT_TRUE(accepted(feature::kKnown).error().is(errc::unsupported));
+}
+
+TEST(NativeProtocol, TheGuestIsOursAfterCommitAndTheirsAfterFailed) {
+  const Result<> said, not_said = fail(errc::peer_gone, "saying it");
+  const auto answer = [](MessageType type) {
+    return Result<Message>(Message{type, encode_failed("no room")});
+  };
+  const Result<Message> silence = fail(errc::timed_out, "reading on");
+  EXPECT_TRUE(committed(said, answer(MessageType::commit)).has_value());
+  for (const auto& sent : {said, not_said}) {
+    const auto theirs = committed(sent, answer(MessageType::failed));
+    ASSERT_FALSE(theirs.has_value());
+    EXPECT_TRUE(theirs.error().is(errc::peer_failed)) << theirs.error().message();
+    EXPECT_NE(theirs.error().message().find("no room"), std::string::npos);
+    EXPECT_TRUE(committed(sent, silence).error().is(errc::outcome_unknown));
+    EXPECT_TRUE(committed(sent, answer(MessageType::running)).error().is(errc::outcome_unknown));
+  }
+  EXPECT_TRUE(committed(not_said, answer(MessageType::commit)).error().is(errc::outcome_unknown));
+}
+
 }  // namespace
 }  // namespace ramferry::migration::native

@@ -59,6 +59,8 @@ struct Hello {
 };
 std::vector<std::byte> encode(const Hello& hello);
 Result<Hello> decode_hello(ConstBytes payload);
+/// The source's first message, which must be a hello of our version that needs no feature outside of `known`.
+Result<Hello> accept_hello(const Message& first, std::uint64_t known);
 
 struct HelloReply {
   std::uint16_t version = kVersion;
@@ -72,5 +74,10 @@ Result<HelloReply> decode_hello_reply(ConstBytes payload);
 std::vector<std::byte> encode_failed(std::string_view text);
 /// What the other end says, as an error here; odd bytes in it are replaced.
 Error decode_failed(ConstBytes payload, std::string_view who);
+
+/// Whose the guest is when the destination has said PREPARED (`said`) and read on (`answer`): its own on
+/// success. A source that says why it failed keeps it; for anything else errc::outcome_unknown, with the
+/// reason as its text.
+Result<> committed(const Result<>& said, const Result<Message>& answer);
 
 }  // namespace ramferry::migration::native
