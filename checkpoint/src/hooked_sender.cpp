@@ -49,10 +49,6 @@ Result<> Sender::Engine::send_hooked(const CheckpointFile& file, HookedStream& s
     bytes.clear();
     return {};
   };
-  const auto end_part = [&] {
-    out.u64(ram_wire::kEnd);
-    append_ram_footer(out, head);
-  };
   out.raw(head.configuration);
   append_ram_mark(out, head, Mark::start);
   append_blocks(out, head);
@@ -61,20 +57,20 @@ Result<> Sender::Engine::send_hooked(const CheckpointFile& file, HookedStream& s
   std::vector<std::uint64_t> sizes;
   for (const BlockInfo& block : head.blocks) sizes.push_back(block.bytes);
   RAMFERRY_TRY(stream.agree(sizes, plan_of(file)));
-  end_part();
+  append_part_end(out, head);
   out.raw(head.beside);
 
   append_ram_mark(out, head, Mark::part);
   out.u64(ram_wire::kHook);
   RAMFERRY_TRY(flush());
   RAMFERRY_TRY(place_pages(file, stream));
-  end_part();
+  append_part_end(out, head);
 
   append_ram_mark(out, head, Mark::end);
   out.u64(ram_wire::kHook);
   RAMFERRY_TRY(flush());
   RAMFERRY_TRY(stream.end_round());
-  end_part();
+  append_part_end(out, head);
   out.raw(head.state);
   RAMFERRY_TRY(flush());
   RAMFERRY_TRY(stream.finish(Deadline::after(options_.answer_timeout)));

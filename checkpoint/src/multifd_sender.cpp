@@ -123,17 +123,12 @@ class MultifdSender {
     const CheckpointHead& head = file_.head();
     std::vector<std::byte> bytes;
     WireWriter out(bytes);
-    append_ram_mark(out, head, Mark::start);
-    append_blocks(out, head);
-    if (place == SyncPlace::marked) out.u64(ram_wire::kMultifdFlush);
-    out.u64(ram_wire::kEnd);
-    append_ram_footer(out, head);
-    out.raw(head.beside);
+    const std::uint64_t flush = place == SyncPlace::marked ? ram_wire::kMultifdFlush : 0;
+    append_ram_start(out, head, flush);
     append_ram_mark(out, head, Mark::end);
     RAMFERRY_TRY(each_stretch(file_, [&](const Stretch& stretch) { return zeros(stretch, bytes); }));
-    if (place == SyncPlace::marked) out.u64(ram_wire::kMultifdFlush);
-    out.u64(ram_wire::kEnd);
-    append_ram_footer(out, head);
+    if (flush != 0) out.u64(flush);
+    append_part_end(out, head);
     return streams_.send(bytes);
   }
 

@@ -108,7 +108,8 @@ Result<> Sender::Engine::send_native(const CheckpointFile& file, Channel& channe
 
   std::vector<std::byte> bytes;
   WireWriter out(bytes);
-  append_stream_start(out, head);
+  out.raw(head.configuration);
+  append_ram_start(out, head);
   RAMFERRY_TRY(channel.send(bytes));
   RAMFERRY_TRY(expect(in, MessageType::slots_ready));
 
@@ -117,8 +118,8 @@ Result<> Sender::Engine::send_native(const CheckpointFile& file, Channel& channe
   RAMFERRY_TRY_ASSIGN(const Epoch epoch, placer.fence());
   bytes.clear();
   append_ram_mark(out, head, Mark::end);
-  out.u64(epoch).u64(ram_wire::kEnd);
-  append_ram_footer(out, head);
+  out.u64(epoch);
+  append_part_end(out, head);
   RAMFERRY_TRY(channel.send(bytes));
   RAMFERRY_TRY(channel.send(head.state));
 

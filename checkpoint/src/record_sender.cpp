@@ -92,8 +92,7 @@ class RecordMaker {
 
   void close_part() {
     small_.clear();
-    small_out_.u64(ram_wire::kEnd);
-    append_ram_footer(small_out_, file_.head());
+    append_part_end(small_out_, file_.head());
     append_small();
     open_ = false;
   }
@@ -123,8 +122,7 @@ class RecordMaker {
     if (open_) close_part();
     small_.clear();
     append_ram_mark(small_out_, file_.head(), Mark::end);
-    small_out_.u64(ram_wire::kEnd);
-    append_ram_footer(small_out_, file_.head());
+    append_part_end(small_out_, file_.head());
     append_small();
     return hand_over();
   }

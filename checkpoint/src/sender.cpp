@@ -47,10 +47,6 @@ void append_ram_mark(WireWriter& out, const CheckpointHead& head, Mark mark) {
   out.u8(static_cast<std::uint8_t>(mark)).u32(head.ram_section);
 }
 
-void append_ram_footer(WireWriter& out, const CheckpointHead& head) {
-  append_ram_mark(out, head, Mark::footer);
-}
-
 void append_blocks(WireWriter& out, const CheckpointHead& head) {
   std::uint64_t total = 0;
   for (const BlockInfo& block : head.blocks) total += block.bytes;
@@ -59,26 +55,26 @@ void append_blocks(WireWriter& out, const CheckpointHead& head) {
   for (const BlockInfo& block : head.blocks) out.text8(block.name).u64(block.bytes);
 }
 
-void append_block_list(WireWriter& out, const CheckpointHead& head) {
-  append_blocks(out, head);
+void append_part_end(WireWriter& out, const CheckpointHead& head) {
   out.u64(ram_wire::kEnd);
+  append_ram_mark(out, head, Mark::footer);
 }
 
-void append_stream_start(WireWriter& out, const CheckpointHead& head) {
-  out.raw(head.configuration);
+void append_ram_start(WireWriter& out, const CheckpointHead& head, std::uint64_t record) {
   append_ram_mark(out, head, Mark::start);
-  append_block_list(out, head);
-  append_ram_footer(out, head);
+  append_blocks(out, head);
+  if (record != 0) out.u64(record);
+  append_part_end(out, head);
   out.raw(head.beside);
 }
 
 std::vector<std::byte> stream_without_pages(const CheckpointHead& head) {
   std::vector<std::byte> bytes;
   WireWriter out(bytes);
-  append_stream_start(out, head);
+  out.raw(head.configuration);
+  append_ram_start(out, head);
   append_ram_mark(out, head, Mark::end);
-  out.u64(ram_wire::kEnd);
-  append_ram_footer(out, head);
+  append_part_end(out, head);
   out.raw(head.state);
   return bytes;
 }
@@ -154,10 +150,7 @@ Result<> Sender::Engine::send_records(const CheckpointFile& file, ByteStream& st
     RAMFERRY_TRY(stream.send(bytes));
     RAMFERRY_TRY(send_over_channels(file, *bundle, place, done_bytes_));
   } else {
-    append_ram_mark(out, head, Mark::start);
-    append_block_list(out, head);
-    append_ram_footer(out, head);
-    out.raw(head.beside);
+    append_ram_start(out, head);
     RAMFERRY_TRY(stream.send(bytes));
     RAMFERRY_TRY(send_ram_records(file, stream, done_bytes_));
   }

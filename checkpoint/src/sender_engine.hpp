@@ -42,15 +42,13 @@ class Sender::Engine {
   std::atomic<std::uint64_t> ram_bytes_ = 0, done_bytes_ = 0;
 };
 
-/// Bytes of the stream's frame around the RAM section, as `head` had it.
+/// Bytes of the stream's frame around the RAM section, as `head` had it: how one of its parts begins (START
+/// has the blocks behind it), and how each ends.
 void append_ram_mark(WireWriter& out, const CheckpointHead& head, migration::savevm::Mark mark);
-void append_ram_footer(WireWriter& out, const CheckpointHead& head);
-/// The section's head and its blocks, after append_ram_mark().
 void append_blocks(WireWriter& out, const CheckpointHead& head);
-/// The same, and the end of the section's first part.
-void append_block_list(WireWriter& out, const CheckpointHead& head);
-/// What comes before the first page: the configuration, the list of RAM blocks, what starts beside them.
-void append_stream_start(WireWriter& out, const CheckpointHead& head);
+void append_part_end(WireWriter& out, const CheckpointHead& head);
+/// The whole START, with one more record in it unless that is 0, and what starts beside RAM.
+void append_ram_start(WireWriter& out, const CheckpointHead& head, std::uint64_t record = 0);
 
 /// Calls back for every stretch of a block, in order: pages with content (`run` points to them) or zeros (it
 /// is null).

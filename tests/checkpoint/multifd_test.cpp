@@ -159,7 +159,7 @@ TEST_F(MultifdTest, WhatChannelsSayBehindASyncIsNewerThanTheMainStreamBeforeIt) 
   main.part(3).word(StreamBuilder::flush).finish().devices();
   ChannelBuilder channel;
   channel.sync().sync().pages({{0, 9}}).sync();
-  for (int round = 0; round < 50; ++round) {
+  for (int round = 0; round < 15; ++round) {
     const auto result = receive(main, {channel});
     ASSERT_TRUE(result.has_value()) << why(result);
     ASSERT_EQ(page(0), page_of(9)) << round;
