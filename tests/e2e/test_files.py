@@ -239,7 +239,7 @@ class Qemu(Case):
         done = self.ramferry("migrate", "--qmp", f"unix:{source.monitor}2", "--set", "downtime-limit=400", address)
         for word in ("migrated 3", "downtime", "rounds", "pages", "on the wire"):
             self.assertIn(word, done.stdout)
-        self.assertEqual(source.state(), "postmigrate")
+        self.assertEqual(source.wait_state("postmigrate"), "postmigrate")  # a little after it says completed
         self.assertEqual(destination.wait_state("running"), "running")
 
     def test_inspect_reads_what_qemu_wrote(self):
