@@ -27,6 +27,7 @@ hand. Run both on your own machine, and send us what comes out: `ramferry bench`
   needs: a hypervisor that takes back free pages otherwise does so between turns, and it is chance who then waits for
   them, in sockets' buffers and files most of all, while the clock runs. (Not in the rig, which touches it once.)
 - Every contest has as many rounds as are said below, and the time that is left goes to those whose ratios spread most.
+- For round trips each side has a processor of its own, in a tunnel and without; all else is left to the scheduler.
 - A contender that fails is shown as failed.
 - In the **rig** (soft-RoCE in an emulated guest) absolute figures mean nothing; ratios within one boot do. No figure
   for RDMA hardware is given here, because nobody has run this on any yet.

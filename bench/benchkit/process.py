@@ -47,11 +47,16 @@ class Run:
     def path(self, name):
         return os.path.join(self.folder, name)
 
-    def start(self, *command, output=False):
+    def start(self, *command, output=False, processor=None):
+        """`processor`: the only one it may run on."""
+        def prepare():
+            _die_with_parent()
+            if processor is not None:
+                os.sched_setaffinity(0, {processor})
         log = open(self.path(f"stderr-{len(self.processes)}"), "w+")
         process = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL,
                                    stdout=subprocess.PIPE if output else subprocess.DEVNULL, stderr=log, text=True,
-                                   preexec_fn=_die_with_parent)
+                                   preexec_fn=prepare)
         process.log = log
         self.processes.append(process)
         return process
