@@ -269,6 +269,7 @@ TEST_F(ReceiverTest, WhatBreaksTheFormatIsRefused) {
   StreamBuilder list;
   list.head().section(1, 2, "ram", 4).word(kPage | StreamBuilder::mem_size).u8(1).u8('a').word(2 * kPage);
   expect_refused(list, mismatch, "longer than its total");
+  expect_refused(begun().u8(2).u32(9), mismatch, "section number 9, which is not RAM");
   StreamBuilder footer = begun();
   footer.part().word(StreamBuilder::end).u8(0x7e).u32(3);
   expect_refused(footer, mismatch, "footer");

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Compares what `ramferry` says of a stream, and keeps of it, with what a reader says that knows the format alone."""
+import json
 import os
 
+import checkpoint_reader
 import savevm_reader
 from . import ramferry
 
@@ -26,8 +28,22 @@ def compare_stream(test, path):
     return stream
 
 
+def compare_format(test, path, stream):
+    """The checkpoint's file, read as its format is documented, against the stream that it was made of."""
+    file = checkpoint_reader.read(path)
+    test.assertEqual((file.origin, file.machine, file.left), ("qemu", stream.machine, 0))
+    test.assertEqual(dict(file.blocks), stream.blocks)
+    newest = {where: content for where, content in stream.pages.items() if content and any(content)}
+    test.assertTrue(file.pages == newest, "the pages with content")
+    test.assertIn(stream.machine.encode(), file.configuration)
+    for *_, state in stream.sections:
+        test.assertIn(state, file.state)
+    test.assertEqual(json.loads(file.description) if file.description else None, stream.description)
+
+
 def compare_checkpoint(test, path, stream):
-    """A checkpoint that was made of the stream, by what `inspect` says of it, and page by page."""
+    """A checkpoint that was made of the stream, by what `inspect` says of it, by its format, and page by page."""
+    compare_format(test, path, stream)
     read, found = stream.summary(), ramferry.inspect(path)
     test.assertEqual(found["machine"], read["machine"])
     test.assertEqual({block["name"]: block["stored-pages"] for block in found["blocks"]},
