@@ -3,11 +3,17 @@
 
 #include <ramferry/endpoint.hpp>
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <fstream>
 #include <string>
+#include <system_error>
+#include <thread>
 #include <utility>
+#include <vector>
 
 namespace ramferry::rdma::qemu {
 namespace {
@@ -17,6 +23,8 @@ constexpr std::uint64_t kAddresses = 1ULL << 40;
 constexpr std::uint64_t kMostBytes = 1ULL << 60;
 /// So many requests in a row make a source that goes through its memory in order.
 constexpr unsigned kInOrder = 3;
+constexpr std::size_t kPopulated = 16 << 20;
+constexpr unsigned kMostPopulators = 8;
 
 Failure lie(const std::string& what) {
   return fail(errc::protocol_mismatch, "serving the source's RDMA: " + what);
@@ -33,6 +41,31 @@ std::uint64_t available_memory() {
   while (file >> name >> kilobytes && std::getline(file, unit))
     if (name == "MemAvailable:") return kilobytes << 10;
   return ~0ULL;
+}
+
+/// Has the kernel make all its pages, on several processors: registering would, on one. Where it cannot, it
+/// is left to that.
+void populate(Bytes memory) {
+#ifdef MADV_POPULATE_WRITE
+  std::atomic<std::size_t> next{0};
+  const auto work = [&] {
+    for (std::size_t at = next.fetch_add(kPopulated); at < memory.size(); at = next.fetch_add(kPopulated)) {
+      const Bytes piece = memory.subspan(at, std::min(kPopulated, memory.size() - at));
+      if (::madvise(piece.data(), piece.size(), MADV_POPULATE_WRITE) != 0) return;
+    }
+  };
+  std::vector<std::thread> others;
+  const unsigned wanted = std::clamp(std::thread::hardware_concurrency(), 1U, kMostPopulators);
+  try {
+    for (unsigned i = 1; i < wanted && i * kPopulated < memory.size(); ++i) others.emplace_back(work);
+  } catch (const std::system_error&) {
+    // Those that there are will do.
+  }
+  work();
+  for (std::thread& each : others) each.join();
+#else
+  static_cast<void>(memory);
+#endif
 }
 
 }  // namespace
@@ -139,6 +172,7 @@ Result<> QemuDestination::show_blocks() {
   for (Target& each : targets_) {
     Block block{.address = kAddresses + each.offset, .offset = each.offset, .length = each.length};
     if (pin_all_ && each.length > 0) {
+      populate(each.landing->window(0, each.length));
       RAMFERRY_TRY_ASSIGN(block.key, window(each, 0, each.chunks() - 1));
     }
     blocks.push_back(block);
