@@ -49,9 +49,17 @@ Result<> PageStore::set_blocks(std::vector<BlockInfo> blocks) {
 }
 
 Result<> PageStore::write(std::span<const Piece> pieces) {
+  return write_all(pieces, Before::obsolete);
+}
+
+Result<> PageStore::confirm(std::span<const Piece> pieces) {
+  return write_all(pieces, Before::perhaps_the_same);
+}
+
+Result<> PageStore::write_all(std::span<const Piece> pieces, Before before) {
   std::vector<Target> targets;
   targets.reserve(pieces.size());
-  for (const Piece& piece : pieces) RAMFERRY_TRY(place(piece, targets));
+  for (const Piece& piece : pieces) RAMFERRY_TRY(place(piece, before, targets));
   RAMFERRY_TRY(write_out(targets));
   write_back(targets.size() * kPageBytes);
   return {};
@@ -73,7 +81,7 @@ void PageStore::write_back(std::uint64_t bytes) {
 }
 
 /// Finds or takes the slots of a piece, and keeps the books; what to write goes to `targets`.
-Result<> PageStore::place(const Piece& piece, std::vector<Target>& targets) {
+Result<> PageStore::place(const Piece& piece, Before before, std::vector<Target>& targets) {
   ConstBytes rest = piece.bytes;
   for (std::uint64_t offset = piece.offset; !rest.empty();) {
     const std::uint64_t within = offset % kPageBytes, page = offset / kPageBytes;
@@ -93,7 +101,9 @@ Result<> PageStore::place(const Piece& piece, std::vector<Target>& targets) {
     }
     if (!chunk) chunk = std::make_unique<Chunk>();
     std::uint32_t& slot = chunk->slot[index];
-    if (slot != 0) {
+    if (slot != 0 && before == Before::perhaps_the_same) {
+      if (whole && !chunk->stale[index] && chunk->sum[index] == sum) continue;
+    } else if (slot != 0) {
       ++overwritten_;
     } else {
       RAMFERRY_TRY_ASSIGN(slot, take_slot(whole));

@@ -39,6 +39,9 @@ class PageStore {
 
   /// The pieces must lie inside their blocks. errc::no_space when the disk is full.
   Result<> write(std::span<const Piece> pieces);
+  /// Whole pages that may have been written before, ahead of their time: what is the same still is left
+  /// alone, and none counts as overwritten. Only while nobody else writes to them.
+  Result<> confirm(std::span<const Piece> pieces);
   Result<> zero(std::uint32_t block, std::uint64_t offset, std::uint64_t length);
   /// The newest content of the page at `offset`.
   Result<> read(std::uint32_t block, std::uint64_t offset, Bytes page) const;
@@ -71,7 +74,9 @@ class PageStore {
   };
   using Chunks = std::vector<std::unique_ptr<Chunk>>;
 
-  Result<> place(const Piece& piece, std::vector<Target>& targets);
+  enum class Before : std::uint8_t { obsolete, perhaps_the_same };
+  Result<> write_all(std::span<const Piece> pieces, Before before);
+  Result<> place(const Piece& piece, Before before, std::vector<Target>& targets);
   void write_back(std::uint64_t bytes);
   Result<> write_out(std::span<const Target> targets);
   Result<std::uint32_t> take_slot(bool whole);

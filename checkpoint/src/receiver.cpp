@@ -168,7 +168,7 @@ class Receiver::Engine::StreamEvents final : public StreamSaver {
   Result<> ram_begins(std::uint32_t section, std::vector<BlockInfo> blocks) override {
     RAMFERRY_TRY(StreamSaver::ram_begins(section, std::move(blocks)));
     if (engine_.multifd_) engine_.multifd_->start();
-    return past_stream_ ? past_stream_->begin(this->blocks()) : Result<>{};
+    return past_stream_ ? past_stream_->begin(this->blocks(), *this) : Result<>{};
   }
   Result<> hook() override { return past_stream_ ? past_stream_->round() : StreamSaver::hook(); }
   /// RAM has come; it is all stored when this returns.

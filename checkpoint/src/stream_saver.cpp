@@ -13,6 +13,14 @@ namespace {
 
 constexpr std::size_t kMostPending = 4096;  // pages; as a rule the input's buffer is full before
 
+std::vector<Piece> pages_at(std::uint32_t block, std::span<const std::uint64_t> offsets, ConstBytes content) {
+  std::vector<Piece> pieces;
+  pieces.reserve(offsets.size());
+  for (const std::uint64_t offset : offsets)
+    pieces.push_back({block, offset, content.subspan(pieces.size() * kPageBytes, kPageBytes)});
+  return pieces;
+}
+
 }  // namespace
 
 void SeenPages::set_blocks(std::span<const BlockInfo> blocks) {
@@ -108,13 +116,19 @@ Result<> StreamSaver::unpacked(std::uint32_t block, std::uint64_t offset, ConstB
 
 Result<> StreamSaver::channel_pages(std::uint32_t block, std::span<const std::uint64_t> offsets,
                                     ConstBytes content) {
-  std::vector<Piece> pieces;
-  pieces.reserve(offsets.size());
-  for (const std::uint64_t offset : offsets) {
-    seen_.mark(block, offset);
-    pieces.push_back({block, offset, content.subspan(pieces.size() * kPageBytes, kPageBytes)});
-  }
-  return pages_ == nullptr ? Result<>{} : pages_->write(pieces);
+  for (const std::uint64_t offset : offsets) seen_.mark(block, offset);
+  return pages_ == nullptr ? Result<>{} : pages_->write(pages_at(block, offsets, content));
+}
+
+Result<> StreamSaver::store_ahead(std::uint32_t block, std::span<const std::uint64_t> offsets,
+                                  ConstBytes content) {
+  return pages_ == nullptr ? Result<>{} : pages_->write(pages_at(block, offsets, content));
+}
+
+Result<> StreamSaver::confirm_pages(std::uint32_t block, std::span<const std::uint64_t> offsets,
+                                    ConstBytes content) {
+  for (const std::uint64_t offset : offsets) seen_.mark(block, offset);
+  return pages_ == nullptr ? Result<>{} : pages_->confirm(pages_at(block, offsets, content));
 }
 
 Result<> StreamSaver::channel_zeros(std::uint32_t block, std::span<const std::uint64_t> offsets) {

@@ -56,6 +56,11 @@ class StreamSaver : public StreamEvents {
   /// offsets were checked; `content` has kPageBytes for each.
   Result<> channel_pages(std::uint32_t block, std::span<const std::uint64_t> offsets, ConstBytes content);
   Result<> channel_zeros(std::uint32_t block, std::span<const std::uint64_t> offsets);
+  /// Stores pages that may still change, and have not come yet: confirm_pages() follows, when nobody stores
+  /// ahead any more.
+  Result<> store_ahead(std::uint32_t block, std::span<const std::uint64_t> offsets, ConstBytes content);
+  /// As channel_pages(), of pages of which some may have been stored ahead.
+  Result<> confirm_pages(std::uint32_t block, std::span<const std::uint64_t> offsets, ConstBytes content);
 
   /// errc::protocol_mismatch unless every page came at least once.
   Result<> check_complete() const;

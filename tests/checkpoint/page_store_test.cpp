@@ -5,6 +5,7 @@
 #include <ramferry/checkpoint/checkpoint_file.hpp>
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <random>
 #include <thread>
@@ -107,6 +108,32 @@ TEST_F(PageStoreTest, PiecesOfAnySizeMakeUpPages) {
       put_bytes(offset, place);
     }
   }
+  EXPECT_TRUE(memory(sealed()) == expected);
+}
+
+TEST_F(PageStoreTest, ConfirmingWritesOnlyWhatIsAnother) {
+  store();
+  put(1, page_of(1));
+  put(2, page_of(2));
+  put(3, page_of(3));
+  // The first page that came lies in the first slot: spoilt there, it shows that it is left alone.
+  ASSERT_EQ(::pwrite(writer_->file().fd(), page_of(7).data(), kPage, kPage), static_cast<ssize_t>(kPage));
+  const Page one = page_of(1), two = page_of(22), three{}, four = page_of(4);
+  const std::array pieces = {Piece{0, kPage, one}, Piece{0, 2 * kPage, two}, Piece{0, 3 * kPage, three},
+                             Piece{0, 4 * kPage, four}};
+  ASSERT_TRUE(writer_->pages().confirm(pieces));
+  EXPECT_EQ(writer_->pages().overwritten(), 0U);
+  Page in_slot;
+  ASSERT_EQ(::pread(writer_->file().fd(), in_slot.data(), kPage, kPage), static_cast<ssize_t>(kPage));
+  EXPECT_EQ(in_slot, page_of(7));
+  ASSERT_EQ(::pwrite(writer_->file().fd(), one.data(), kPage, kPage), static_cast<ssize_t>(kPage));
+  std::vector<std::byte> expected(kPages * kPage);
+  const auto put_expected = [&](std::uint64_t page, const Page& content) {
+    std::copy(content.begin(), content.end(), expected.begin() + static_cast<std::ptrdiff_t>(page * kPage));
+  };
+  put_expected(1, one);
+  put_expected(2, two);
+  put_expected(4, four);
   EXPECT_TRUE(memory(sealed()) == expected);
 }
 
