@@ -42,7 +42,7 @@ def parse():
     add("--build", default="build/release", help="where ramferry was built (default build/release)")
     add("--rig", action="store_true", help="the RDMA contests: needs an RDMA device; ./dev bench --rig boots one")
     add("--quick", action="store_true", help="small memory, 3 rounds: under five minutes; to see that it works")
-    add("--ram", type=int, metavar="MiB", help="guest memory (default 1024; --quick 256; --rig 64)")
+    add("--ram", type=int, metavar="MiB", help="guest memory (default 1024; --quick 256; --rig 128)")
     add("--pairs", type=int, help="rounds of every contest that count, after one that does not (default 5; --quick 3)")
     add("--minutes", type=float, metavar="N", help="no new turns after this; what is left after --pairs goes to the "
         "contests whose ratios spread most (default 40; --quick 4)")
@@ -59,7 +59,7 @@ def parse():
     folder = os.environ.get("RAMFERRY_RIG_OUT", "build/bench/rig") if options.rig else "build/bench"
     first = "rig.json" if options.rig else "host.json"
     options.out = options.out or os.path.join(folder, "again.json" if options.again else first)
-    options.size = (options.ram or (64 if options.rig else 256 if options.quick else 1024)) * MIB
+    options.size = (options.ram or (128 if options.rig else 256 if options.quick else 1024)) * MIB
     options.minutes = options.minutes or (4 if options.quick else 40)
     options.pairs = options.pairs or (3 if options.quick else 5)
     return options

@@ -29,6 +29,8 @@ hand. Run both on your own machine, and send us what comes out: `ramferry bench`
 - Every contest has as many rounds as are said below, and the time that is left goes to those whose ratios spread most.
 - For round trips each side has a processor of its own, in a tunnel and without; all else is left to the scheduler.
 - A contender that fails is shown as failed.
+- On soft-RoCE whoever posts a write does the moving, so lanes that are posted from several threads buy processors.
+  ramferry and the verbs loop post their four lanes so; QEMU and `ib_write_bw` have one thread that posts.
 - In the **rig** (soft-RoCE in an emulated guest) absolute figures mean nothing; ratios within one boot do. No figure
   for RDMA hardware is given here, because nobody has run this on any yet.
 """
