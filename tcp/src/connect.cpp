@@ -87,7 +87,7 @@ Result<Preamble> read_answer(int fd, Deadline deadline, const std::string& doing
   if (!size) return within(size.error(), doing);
   bytes.resize(*size);
   RAMFERRY_TRY(read_exactly(fd, Bytes(bytes).subspan(kPreamblePrefix), deadline, doing));
-  const Result<Preamble> answer = decode_preamble(bytes);
+  Result<Preamble> answer = decode_preamble(bytes);
   if (!answer) return within(answer.error(), doing);
   if (answer->kind == PreambleKind::refused)
     return fail(errc::peer_failed, doing + ": the other end refused: " + printable(answer->reason));

@@ -133,7 +133,8 @@ class TunnelPair {
   }
   std::unique_ptr<ByteStream> open() {
     Plain plain = make_plain(bare_);
-    EXPECT_TRUE(near->open(std::move(plain.tunnel)));
+    const auto opened = near->open(std::move(plain.tunnel));
+    EXPECT_TRUE(opened) << opened.error().message();
     return std::move(plain.user);
   }
   std::unique_ptr<ByteStream> take_dialled() {

@@ -6,7 +6,8 @@
 namespace ramferry::tunnel {
 namespace {
 
-constexpr std::uint64_t kMostPiece = 256 * 1024;  // a quarter of the default ring, so that both sides overlap
+constexpr std::uint64_t kMostPiece =
+    std::uint64_t{256} * 1024;  // a quarter of the default ring, so that both sides overlap
 /// Less is not worth a message: a sender that waits for room has more than this on its way.
 constexpr std::uint64_t kCreditsPerRing = 4;
 

@@ -15,10 +15,10 @@ constexpr std::chrono::seconds kReasonPatience{2};
 
 SideStream::SideStream(std::uint32_t number, Uplink& uplink, std::unique_ptr<ByteStream> plain, Dial dial,
                        SideStreams& sides, std::uint32_t side)
-    : Stream(number, uplink, std::move(plain), dial),
+    : Stream(number, uplink, std::move(plain), std::move(dial)),
       sides_(sides),
       number_beside_(side),
-      taking_(dial != nullptr) {
+      taking_(dials()) {
   start();
 }
 

@@ -134,7 +134,13 @@ void Stream::serve() {
     const std::lock_guard lock(mutex_);
     plain.swap(plain_);
   }
+  // The opener may use the number again when it has said this, and heard it; so the other end is done before.
+  if (dials()) note_closed();
   uplink_.tell({MessageType::closed, number_, 0});
+  if (!dials()) note_closed();
+}
+
+void Stream::note_closed() {
   const std::lock_guard lock(mutex_);
   we_closed_ = true;
 }

@@ -77,6 +77,8 @@ class Stream {
   }
   void join() { thread_.join(); }
 
+  bool dials() const noexcept { return dial_ != nullptr; }
+
   // What differs. All but on_abort() on the stream's own threads, the plain connection being there.
   virtual Result<> prepare() { return {}; }
   virtual Result<> pump_in() = 0;   ///< plain → other end
@@ -99,6 +101,7 @@ class Stream {
   void serve();
   Result<> connect();
   void pump();
+  void note_closed();
   /// It failed here: tells the other end, once.
   void reset(const Error& error) noexcept;
 
