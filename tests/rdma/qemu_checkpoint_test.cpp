@@ -26,10 +26,11 @@ class HookedTest : public ::testing::Test {
  protected:
   std::filesystem::path path(std::string_view name) const { return folder_ / name; }
 
-  /// A checkpoint of `pages` pages in two blocks, a third of them zero.
+  /// A checkpoint of `pages` pages, a third of them zero, and two small blocks, of which one has nothing
+  /// else.
   void keep(std::string_view name, std::uint32_t pages) {
     StreamBuilder stream;
-    stream.head().start({{"ram", pages * kPage}, {"rom", 2 * kPage}}).part();
+    stream.head().start({{"ram", pages * kPage}, {"rom", 2 * kPage}, {"vga", 600 * kPage}}).part();
     for (std::uint32_t page = 0; page < pages; ++page) {
       const std::string_view block = page == 0 ? "ram" : "";
       if (page % 64 < 20)
@@ -37,7 +38,9 @@ class HookedTest : public ::testing::Test {
       else
         stream.filled(page * kPage, page_of(page), block);
     }
-    stream.zeroed(0, "rom").filled(kPage, page_of(7)).finish().part(3).finish().devices();
+    stream.zeroed(0, "rom").filled(kPage, page_of(7));
+    for (std::uint32_t page = 0; page < 600; ++page) stream.zeroed(page * kPage, page == 0 ? "vga" : "");
+    stream.finish().part(3).finish().devices();
     Receiver receiver(Link(std::make_unique<PlayedStream>(stream.bytes())), {.path = path(name)}, log_);
     const auto kept = receiver.run();
     ASSERT_TRUE(kept) << kept.error().message();
