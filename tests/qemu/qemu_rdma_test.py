@@ -45,8 +45,7 @@ class QemuOverRdma(RdmaCase):
 @unittest.skipUnless(LONG, "RAMFERRY_LONG=1")
 class QemuOverRdmaGoesWrong(RdmaCase):
     def test_a_killed_node_leaves_the_machine_at_its_source(self):
-        source = self.source(self.image(seed=7))
-        source.ask("migrate-set-parameters", max_bandwidth=2 * MIB)
+        source = self.source(self.image(256, seed=7))     # seconds, so that it is met on its way
         at = self.uri()
         with ramferry.Receive(at, self.path("vm.ckpt")) as receive:
             source.ask("migrate", uri=at)
@@ -69,8 +68,7 @@ class QemuOverRdmaGoesWrong(RdmaCase):
         self.assertEqual(ramferry.run("inspect", "--verify", self.path("vm.ckpt")).returncode, 0)
 
     def test_a_killed_source_leaves_no_file(self):
-        source = self.source(self.image(seed=6))
-        source.ask("migrate-set-parameters", max_bandwidth=2 * MIB)
+        source = self.source(self.image(256, seed=6))     # seconds, so that it is met on its way
         at = self.uri()
         with ramferry.Receive(at, self.path("vm.ckpt")) as receive:
             source.ask("migrate", uri=at)
