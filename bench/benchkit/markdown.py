@@ -162,7 +162,7 @@ def page(host, rig, again=()):
 
 ```
 ./dev bench                 # the host: 12 minutes; build/bench/host.json
-./dev bench --rig           # RDMA, in the soft-RoCE guest: 8 minutes; build/bench/rig.json
+./dev bench --rig           # RDMA, in the soft-RoCE guest: 10 minutes; build/bench/rig.json
 ./dev bench --again         # once more, with or without --rig: do the two runs agree?
 bench/report.py             # this page, docs/benchmarks.png, and build/bench/report.html
 ```
