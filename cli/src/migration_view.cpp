@@ -32,8 +32,13 @@ std::string size(double bytes) {
   return format_size(static_cast<std::uint64_t>(std::max(0.0, bytes)));
 }
 
-double bytes_per_second(const json& info) {
-  return number(info, "/x-ramferry/bytes-per-second", number(info, "/ram/mbps") * 1e6 / 8);
+double seconds_since_begin(const json& info) {
+  return number(info, "/x-ramferry/total-seconds", number(info, "/total-time") / 1e3);
+}
+
+double average_rate(const json& info) {
+  const double seconds = seconds_since_begin(info);
+  return seconds > 0 ? number(info, "/ram/transferred") / seconds : 0;
 }
 
 double fraction_done(const json& info) {
@@ -134,14 +139,27 @@ std::string disk_line(const json& info) {
 
 }  // namespace
 
-std::string progress_text(const json& info) {
+double TransferRate::look(const json& info) {
+  constexpr double kApart = 0.5;
+  const double seconds = seconds_since_begin(info), bytes = number(info, "/ram/transferred");
+  if (seconds < seconds_ || bytes < bytes_) *this = {};  // another migration
+  if (seconds - seconds_ >= kApart) {
+    rate_ = (bytes - bytes_) / (seconds - seconds_);
+    seconds_ = seconds;
+    bytes_ = bytes;
+  }
+  return rate_.value_or(average_rate(info));
+}
+
+std::string progress_text(const json& info, std::optional<double> bytes_per_second) {
   std::string status = info.value("status", "waiting");
   if (status == "pre-switchover") return status + ": the guest is paused, waiting for 'migrate-continue'";
   if (status != "active" && status != "device") return status;
   const double page = number(info, "/ram/page-size", 4096);
-  std::string text = fmt::format("{:3.0f} %  {}/s  {} left  dirty {}/s", fraction_done(info) * 100,
-                                 size(bytes_per_second(info)), size(number(info, "/ram/remaining")),
-                                 size(number(info, "/ram/dirty-pages-rate") * page));
+  std::string text =
+      fmt::format("{:3.0f} %  {}/s  {} left  dirty {}/s", fraction_done(info) * 100,
+                  size(bytes_per_second.value_or(average_rate(info))), size(number(info, "/ram/remaining")),
+                  size(number(info, "/ram/dirty-pages-rate") * page));
   const double downtime =
       number(info, "/x-ramferry/predicted-downtime-seconds", number(info, "/expected-downtime") / 1e3);
   text += fmt::format("  downtime ~{}  round {}", milliseconds(downtime * 1e3),
@@ -154,7 +172,7 @@ std::string progress_text(const json& info) {
 }
 
 std::string summary_text(const json& source, const json& destination) {
-  const double total = number(source, "/x-ramferry/total-seconds", number(source, "/total-time") / 1e3);
+  const double total = seconds_since_begin(source);
   std::string text = fmt::format("migrated {} in {:.2f} s, downtime {}\n", size(number(source, "/ram/total")),
                                  total, milliseconds(downtime_ms(source)));
   add_line(text, "rounds", rounds_line(source));
@@ -176,8 +194,9 @@ ProgressBar::ProgressBar(std::FILE* to, bool wanted)
 
 void ProgressBar::show(const json& info) {
   if (!wanted_) return;
+  const double rate = rate_.look(info);
   if (terminal_) {
-    fmt::print(to_, "\r\033[K{} {}", bar(fraction_done(info)), progress_text(info));
+    fmt::print(to_, "\r\033[K{} {}", bar(fraction_done(info)), progress_text(info, rate));
     drawn_ = true;
     std::fflush(to_);
     return;
@@ -185,7 +204,7 @@ void ProgressBar::show(const json& info) {
   const auto now = SteadyClock::now();
   if (now < next_line_) return;
   next_line_ = now + std::chrono::seconds(1);
-  fmt::print(to_, "{}\n", progress_text(info));
+  fmt::print(to_, "{}\n", progress_text(info, rate));
   std::fflush(to_);
 }
 
