@@ -59,5 +59,7 @@ std::vector<Gid> read_gids(const SystemFiles& files, const std::string& device, 
 
 /// The commands that make a software device on this machine, or why that cannot be.
 std::string how_to_get_a_device(const SystemFiles& files);
+/// The same for the connection manager, which a machine with a device may lack as well.
+std::string how_to_get_a_connection_manager(const SystemFiles& files);
 
 }  // namespace ramferry::rdma

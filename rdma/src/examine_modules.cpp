@@ -77,7 +77,7 @@ std::string how_to_get_a_device(const SystemFiles& files) {
   if (!interface) {
     interface = "rdma-net";
     then("ip link add rdma-net type dummy");
-    then("ip address add 192.0.2.1/24 dev rdma-net");
+    then("ip address add 198.18.0.1/24 dev rdma-net");
     then("ip link set rdma-net up");
   }
   const bool small = files.number("/sys/class/net/" + *interface + "/mtu").value_or(1500) < kInterfaceMtu;
@@ -85,6 +85,11 @@ std::string how_to_get_a_device(const SystemFiles& files) {
   then("rdma link add rxe0 type rxe netdev " + *interface);
   return commands +
          (small ? " (as root; without the mtu where the network carries no jumbo frames)" : " (as root)");
+}
+
+std::string how_to_get_a_connection_manager(const SystemFiles& files) {
+  return find_module(files, "rdma_ucm") == Presence::missing ? how_to_get_a_device(files)
+                                                             : "modprobe rdma_ucm";
 }
 
 Check examine_modules(const SystemFiles& files) {

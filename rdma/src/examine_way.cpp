@@ -146,7 +146,7 @@ std::vector<Check> try_address(const Way& way, const SocketAddress& target) {
   auto channel = make_event_channel();
   auto id =
       channel ? make_id(channel->get(), "opening the RDMA connection manager") : Failure(channel.error());
-  if (!id) return {failed("route to " + way.to.host, id.error(), "modprobe rdma_ucm")};
+  if (!id) return {failed("route to " + way.to.host, id.error(), how_to_get_a_connection_manager(way.files))};
   std::vector<Check> checks = {check_route(way, id->get(), target)};
   if (checks.back().verdict == Verdict::no) return checks;
   if (const std::string& wanted = way.options.link.device; !wanted.empty())
@@ -156,12 +156,12 @@ std::vector<Check> try_address(const Way& way, const SocketAddress& target) {
 }
 
 /// For an endpoint that names no host: it is listened on.
-Check check_listen(const Endpoint& at, const SocketAddress& local) {
+Check check_listen(const SystemFiles& files, const Endpoint& at, const SocketAddress& local) {
   const std::string name = "listen on " + at.to_string();
   auto channel = make_event_channel();
   auto id =
       channel ? make_id(channel->get(), "opening the RDMA connection manager") : Failure(channel.error());
-  if (!id) return failed(name, id.error(), "modprobe rdma_ucm");
+  if (!id) return failed(name, id.error(), how_to_get_a_connection_manager(files));
   const auto bound = check_cm(rdma_bind_addr(id->get(), local.get()), "binding");
   if (bound) return {name, Verdict::yes, "the port is free", {}};
   return failed(name, bound.error(), "choose another port, or 0 for any");
@@ -175,7 +175,7 @@ std::vector<Check> examine_way(const SystemFiles& files, const Endpoint& to, con
   if (!addresses)
     return {failed("address of " + to.host, addresses.error(),
                    "give the address in numbers, or see what `getent hosts " + to.host + "` says")};
-  if (to.host.empty()) return {check_listen(to, addresses->front())};
+  if (to.host.empty()) return {check_listen(files, to, addresses->front())};
   std::string found;
   for (const SocketAddress& each : *addresses) found += (found.empty() ? "" : ", ") + to_text(each.get());
   std::vector<Check> checks = {{"address of " + to.host, Verdict::yes, found, {}}};

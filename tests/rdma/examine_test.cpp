@@ -198,7 +198,8 @@ TEST_F(Examine, FindsAnInterfaceWithoutADefaultRoute) {
   root_.remove("/sys/class/net/ens3");
   root_.remove("/sys/class/net/eth0");
   EXPECT_THAT(check("device").fix,
-              AllOf(HasSubstr("ip link add rdma-net type dummy"), HasSubstr("netdev rdma-net")));
+              AllOf(HasSubstr("ip link add rdma-net type dummy"),
+                    HasSubstr("ip address add 198.18.0.1/24 dev rdma-net"), HasSubstr("netdev rdma-net")));
 }
 
 TEST_F(Examine, SaysWhenTheKernelHasNoSoftRoce) {
@@ -209,6 +210,15 @@ TEST_F(Examine, SaysWhenTheKernelHasNoSoftRoce) {
               AllOf(HasSubstr("`modinfo rdma_rxe` finds none"), HasSubstr("./dev soft-roce")));
   EXPECT_THAT(check("kernel modules").value, HasSubstr("has no rdma_rxe"));
   EXPECT_THAT(check("kernel modules").fix, HasSubstr("linux-image-amd64"));
+}
+
+TEST_F(Examine, LoadsTheConnectionManagerOnlyWhereTheKernelHasIt) {
+  root_.remove("/sys/module");
+  root_.write("/lib/modules/6.1.0-44-amd64/modules.dep", "k/ib_uverbs.ko: \nk/rdma_ucm.ko: \n");
+  EXPECT_THAT(how_to_get_a_connection_manager(root_.files()), StartsWith("modprobe rdma_ucm"));
+  root_.remove("/lib/modules");
+  EXPECT_THAT(how_to_get_a_connection_manager(root_.files()),
+              AllOf(HasSubstr("`modinfo ib_uverbs` finds none"), HasSubstr("./dev soft-roce")));
 }
 
 TEST_F(Examine, TreatsTheLockLimitByWhatIsAskedFor) {
@@ -273,11 +283,11 @@ TEST(ExamineRdma, NamesAnOptionThatCannotBeHad) {
 }
 
 TEST(ExamineWay, SaysWhyThereIsNoRouteWithoutADevice) {
-  if (testing::rdma_address()) GTEST_SKIP() << "there is a device";
+  if (SystemFiles().exists("/dev/infiniband/rdma_cm")) GTEST_SKIP() << "there is a connection manager";
   const auto checks = way("rdma:127.0.0.1:4444");
   ASSERT_FALSE(checks.empty());
   EXPECT_EQ(checks.back().verdict, Verdict::no);
-  EXPECT_THAT(checks.back().fix, HasSubstr("modprobe rdma_ucm"));
+  EXPECT_EQ(checks.back().fix, how_to_get_a_connection_manager(SystemFiles()));
 }
 
 TEST(ExamineWay, NamesDeviceGidAndPathMtuAndThatNobodyListens) {
