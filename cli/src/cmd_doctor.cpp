@@ -32,6 +32,7 @@ Without a host, as in rdma::4444: whether it can be listened on. Status 0 if not
   no     does not; the fix below it is a command to type, or the next step
   note   works, or is not needed; worth knowing, and a fix says how it could be better
 
+What file:, fd: and exec: lead to is looked at and not tried: the last line says so.
 Nothing is changed, and a ramferry that listens there goes on listening. A QEMU takes the first
 connection for its migration: add dialect=qemu to the URI, and no connection is tried.
 

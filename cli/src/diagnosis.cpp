@@ -55,9 +55,25 @@ Result<CheckGroup> diagnose_way(const TransportCatalog& catalog, const std::stri
   return CheckGroup{title_of(*transport), transport->examine(&endpoint), CheckGroup::Need::all};
 }
 
+/// Whether it was gone all the way. Looking at a file, a descriptor or a command does not do what a migration
+/// would; and a QEMU's listener is left alone.
+bool was_tried(const Diagnosis& diagnosis) {
+  const auto tried = [](const Check& check) {
+    return check.verdict == Verdict::yes &&
+           (check.name.starts_with("connect to ") || check.name.starts_with("listen on "));
+  };
+  return std::any_of(diagnosis.groups.begin(), diagnosis.groups.end(), [&](const CheckGroup& group) {
+    return std::any_of(group.checks.begin(), group.checks.end(), tried);
+  });
+}
+
+std::string good_news(const Diagnosis& diagnosis) {
+  if (diagnosis.uri.empty()) return "this machine can migrate guests";
+  return was_tried(diagnosis) ? diagnosis.uri + " works"
+                              : "nothing here speaks against " + diagnosis.uri + "; it was not tried";
+}
+
 std::string summary_of(const Diagnosis& diagnosis) {
-  const std::string what =
-      diagnosis.uri.empty() ? "this machine can migrate guests" : diagnosis.uri + " works";
   if (!diagnosis.works()) {
     std::string failing;
     for (const CheckGroup& group : diagnosis.groups)
@@ -70,7 +86,8 @@ std::string summary_of(const Diagnosis& diagnosis) {
     if (std::any_of(group.checks.begin(), group.checks.end(),
                     [](const Check& check) { return check.verdict == Verdict::no; }))
       lacking += (lacking.empty() ? "" : ", ") + group.title;
-  return what + (lacking.empty() ? "" : "; what does not work here: see 'no' under " + lacking);
+  return good_news(diagnosis) +
+         (lacking.empty() ? "" : "; what does not work here: see 'no' under " + lacking);
 }
 
 void append_check(std::string& text, const Check& check, std::size_t name_width) {

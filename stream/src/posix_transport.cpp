@@ -8,11 +8,14 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
 #include <cerrno>
 #include <charconv>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 namespace ramferry {
@@ -58,6 +61,7 @@ class PosixTransport final : public Transport {
     return kOptions;
   }
   Result<> probe() const override { return {}; }
+  std::vector<Check> examine(const Endpoint* to) const override;
   Result<Link> connect(const Endpoint& to, SessionId session, Deadline deadline) override;
   Result<std::unique_ptr<Listener>> listen(const Endpoint& at) override;
 
@@ -68,10 +72,70 @@ class PosixTransport final : public Transport {
   const NamedDescriptors named_;
 };
 
+std::string why(int error) {
+  return std::error_code(error, std::system_category()).message();
+}
+
+/// A number only: a name is known to the process that was told it.
+Check check_descriptor(const std::string& target) {
+  const std::string name = "descriptor " + target;
+  int number = -1;
+  const char* end = target.data() + target.size();
+  const auto [stopped, problem] = std::from_chars(target.data(), end, number);
+  if (problem != std::errc{} || stopped != end)
+    return {name, Check::Verdict::note, "not looked at: 'getfd' names it to the VM alone", {}};
+  const int flags = ::fcntl(number, F_GETFL);
+  if (flags < 0)
+    return {name, Check::Verdict::no, "is not open in this program",
+            "pass it on when starting: ramferry … " + target + "<>FILE"};
+  const int mode = flags & O_ACCMODE;
+  return {name,
+          Check::Verdict::yes,
+          mode == O_RDONLY   ? "is open for reading: a destination may have it"
+          : mode == O_WRONLY ? "is open for writing: a source may have it"
+                             : "is open for both",
+          {}};
+}
+
+/// The folder, which a source writes to; and the file, if there is one.
+std::vector<Check> check_file(const std::string& path) {
+  std::string folder = std::filesystem::path(path).parent_path().string();
+  if (folder.empty()) folder = ".";
+  struct stat found {};
+  const bool exists = ::stat(path.c_str(), &found) == 0;
+  const std::string name = "folder " + folder;
+  if (exists && S_ISDIR(found.st_mode))
+    return {{"file " + path, Check::Verdict::no, "is a folder", "give a file in it: file:" + path + "/NAME"}};
+  std::vector<Check> checks;
+  if (::access(folder.c_str(), W_OK | X_OK) == 0)
+    checks.push_back({name, Check::Verdict::yes, "may be written to", {}});
+  else if (const int error = errno; exists)
+    checks.push_back({name, Check::Verdict::note, why(error) + ": a destination may read there", {}});
+  else
+    checks.push_back(
+        {name, Check::Verdict::no, why(error),
+         error == ENOENT ? "mkdir -p " + folder : "choose another folder, or a user who may write there"});
+  if (exists)
+    checks.push_back({"file " + path,
+                      Check::Verdict::note,
+                      "exists: a destination reads it, a source writes over it",
+                      {}});
+  return checks;
+}
+
 Result<> check_dialect(const Endpoint& endpoint) {
   static constexpr std::array<std::string_view, 2> kDialects = {"qemu", "auto"};
   RAMFERRY_TRY(choice_option(endpoint, "dialect", kDialects, 0));
   return {};
+}
+
+/// What can be seen without writing, reading or running anything.
+std::vector<Check> PosixTransport::examine(const Endpoint* to) const {
+  std::vector<Check> checks = Transport::examine(to);
+  if (to != nullptr && to->scheme == "fd") checks.push_back(check_descriptor(to->target));
+  if (to == nullptr || to->scheme != "file") return checks;
+  for (Check& each : check_file(to->target)) checks.push_back(std::move(each));
+  return checks;
 }
 
 Result<Link> PosixTransport::connect(const Endpoint& to, SessionId /*session*/, Deadline /*deadline*/) {

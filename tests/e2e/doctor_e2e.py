@@ -44,7 +44,8 @@ class AnyMachine(unittest.TestCase):
         self.assertEqual(status, 0, checks)
 
     def test_has_a_fix_for_every_no(self):
-        for arguments in [[], ["tcp:127.0.0.1:1"], ["unix:/no/such/folder/socket"]]:
+        for arguments in [[], ["tcp:127.0.0.1:1"], ["unix:/no/such/folder/socket"],
+                          ["file:/no/such/folder/state"], ["fd:77"], *self.rdma()]:
             _, checks = findings(*arguments)
             for check in checks.values():
                 self.assertIn(check["verdict"], VERDICTS)
@@ -59,6 +60,32 @@ class AnyMachine(unittest.TestCase):
             if check["fix"]:
                 self.assertIn(f"        fix: {check['fix']}\n", ran.stdout)
         self.assertIn("this machine can migrate guests", ran.stdout.splitlines()[-1])
+
+    @staticmethod
+    def rdma():
+        """Where this program was built with it."""
+        return [["rdma:127.0.0.1:4444"]] if doctor("rdma:127.0.0.1:4444").returncode != 2 else []
+
+    def test_has_no_fix_that_cannot_work(self):
+        for arguments in self.rdma():
+            _, checks = findings(*arguments)
+            if "rdma_ucm" not in checks["kernel modules"]["value"] or "modinfo" not in checks["kernel modules"]["value"]:
+                self.skipTest("this kernel has the modules")
+            for check in checks.values():
+                self.assertNotIn("modprobe", check["fix"], check)
+
+    def test_does_not_say_of_what_it_did_not_try_that_it_works(self):
+        def verdict(uri, status):
+            ran = doctor(uri)
+            self.assertEqual(ran.returncode, status, ran.stdout)
+            return ran.stdout.splitlines()[-1]
+
+        with tempfile.TemporaryDirectory() as folder:
+            for uri in (f"file:{folder}/state", "exec:false", "fd:0", "tcp:127.0.0.1:1?dialect=qemu"):
+                self.assertIn(f"nothing here speaks against {uri}; it was not tried", verdict(uri, 0))
+        self.assertIn(f"file:{folder}/state does not work yet: see 'no'", verdict(f"file:{folder}/state", 1))
+        self.assertEqual(findings(f"file:{folder}/state")[1][f"folder {folder}"]["fix"], f"mkdir -p {folder}")
+        self.assertIn("fd:77 does not work yet: see 'no'", verdict("fd:77", 1))
 
     def test_finds_a_listener_and_its_absence(self):
         with socket.socket() as listener:
