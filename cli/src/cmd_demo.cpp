@@ -81,6 +81,7 @@ struct Vm {
     add("--tracker", options.tracker);
     add("--seed", std::to_string(options.seed));
     add("--die-with-parent", std::to_string(getpid()));
+    arguments.emplace_back("--quiet");
     if (options.verbose) arguments.emplace_back("--verbose");
     return ChildProcess::start(arguments);
   }
@@ -162,13 +163,16 @@ Result<int> demonstrate(const Options& options, StopSignals& signals) {
   StderrLog log(LogLevel::error);
   const TransportCatalog catalog = make_catalog(log);
   RAMFERRY_TRY_ASSIGN(const WorkDirectory directory, WorkDirectory::make());
-  RAMFERRY_TRY_ASSIGN(std::string at, demo_address(options.transport, options.host, directory.path()));
-  if (!options.pin.empty()) at += "?pin=" + options.pin;
-  if (options.pin_budget != 0) at += "&pin-budget=" + std::to_string(options.pin_budget);
+  RAMFERRY_TRY_ASSIGN(const std::string address,
+                      demo_address(options.transport, options.host, directory.path()));
+  RAMFERRY_TRY_ASSIGN(Endpoint at, Endpoint::parse(address));
+  if (!options.pin.empty()) at.options["pin"] = options.pin;
+  if (options.pin_budget != 0) at.options["pin-budget"] = std::to_string(options.pin_budget);
   const std::string there = "unix:" + directory.path() + "/destination.qmp";
   const std::string here = "unix:" + directory.path() + "/source.qmp";
   // Both at once: the source fills its memory meanwhile.
-  RAMFERRY_TRY_ASSIGN(ChildProcess second, Vm::start(options, "destination", there, {"--incoming", at}));
+  RAMFERRY_TRY_ASSIGN(ChildProcess second,
+                      Vm::start(options, "destination", there, {"--incoming", at.to_string()}));
   RAMFERRY_TRY_ASSIGN(ChildProcess first, Vm::start(options, "source", here, {}));
   RAMFERRY_TRY_ASSIGN(Vm destination, Vm::reach(std::move(second), catalog, there, signals));
   RAMFERRY_TRY_ASSIGN(Vm source, Vm::reach(std::move(first), catalog, here, signals));
@@ -224,7 +228,11 @@ void add_demo_command(CLI::App& app, Action& action) {
   command->add_option("--seed", options->seed, "Of the content and of the workload")->capture_default_str();
   command->add_flag("--json", options->as_json, "Machine-readable output");
   command->add_flag("--verbose,-v", options->verbose, "Tell every step on standard error");
-  command->callback([options, &action] { action = [options] { return run(*options); }; });
+  command->callback([options, &action] {
+    if (options->transport != "rdma" && (!options->pin.empty() || options->pin_budget != 0))
+      throw CLI::ValidationError("--pin and --pin-budget are for --transport rdma");
+    action = [options] { return run(*options); };
+  });
 }
 
 }  // namespace ramferry::cli

@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <thread>
 
 namespace ramferry::cli {
@@ -20,7 +21,9 @@ namespace {
 
 using nlohmann::json;
 
+/// With a monitor: a VM that was started a moment ago fills its memory first.
 constexpr auto kConnectPatience = std::chrono::seconds(5);
+constexpr auto kConnectAgain = std::chrono::milliseconds(20);
 /// How long a cancel is watched, and how often.
 constexpr auto kCancelPatience = std::chrono::seconds(5);
 constexpr auto kCancelLook = std::chrono::milliseconds(5);
@@ -35,15 +38,26 @@ struct Options {
 struct Monitor {
   StderrLog log{LogLevel::warn};
   TransportCatalog catalog = make_catalog(log);
-  Result<QmpClient> connect(const std::string& address) {
-    return QmpClient::connect(catalog, address, Deadline::after(kConnectPatience));
+  Result<QmpClient> connect(const std::string& address, StopSignals& signals) {
+    const Deadline patience = Deadline::after(kConnectPatience);
+    for (;;) {
+      auto client = QmpClient::connect(catalog, address, Deadline::after(kConnectPatience));
+      if (client || !nobody_listens(client.error()) || patience.passed()) return client;
+      if (signals.take()) return fail(errc::cancelled, "connecting to the monitor at " + address);
+      std::this_thread::sleep_for(kConnectAgain);
+    }
+  }
+
+ private:
+  static bool nobody_listens(const Error& error) {
+    return error.code == std::errc::no_such_file_or_directory || error.code == std::errc::connection_refused;
   }
 };
 
 int migrate(Options& options) {
   StopSignals signals;
   Monitor monitor;
-  auto vm = monitor.connect(options.monitor);
+  auto vm = monitor.connect(options.monitor, signals);
   if (!vm) return report_failure(vm.error());
   options.order.show_progress = !options.as_json || isatty(STDERR_FILENO);
   const auto info = drive_migration(*vm, options.order, signals);
@@ -71,8 +85,9 @@ std::string status_text(const json& state, const json& info) {
 }
 
 int status(const Options& options) {
+  StopSignals signals;
   Monitor monitor;
-  auto vm = monitor.connect(options.monitor);
+  auto vm = monitor.connect(options.monitor, signals);
   if (!vm) return report_failure(vm.error());
   const auto state = vm->execute("query-status");
   if (!state) return report_failure(state.error());
@@ -86,28 +101,48 @@ int status(const Options& options) {
   return kDone;
 }
 
-/// Seconds, once the migration is cancelled; nothing if it ended otherwise, or a QEMU does not say.
-std::optional<double> time_to_cancel(QmpClient& vm) {
-  const auto until = Deadline::after(kCancelPatience).when();
-  while (Deadline::Clock::now() < until) {
-    const auto info = vm.execute("query-migrate");
-    if (!info) return std::nullopt;
-    const std::string status = info->value("status", "none");
-    const json::json_pointer took("/x-ramferry/cancel-seconds");
-    if (info->contains(took)) return (*info)[took].get<double>();
+bool is_under_way(const json& info) {
+  const std::string status = info.value("status", "none");
+  return status != "none" && status != "completed" && status != "failed" && status != "cancelled";
+}
+
+/// Cancels, and watches it end: the seconds that it took. Nothing: no migration was under way, or it ended
+/// otherwise.
+Result<std::optional<double>> cancel_and_watch(QmpClient& vm) {
+  RAMFERRY_TRY_ASSIGN(json info, vm.execute("query-migrate"));
+  if (!is_under_way(info)) return std::nullopt;
+  const auto begin = Deadline::Clock::now();
+  const Deadline deadline = Deadline::after(kCancelPatience);
+  RAMFERRY_TRY(vm.execute("migrate_cancel"));
+  for (;;) {
+    RAMFERRY_TRY_ASSIGN(info, vm.execute("query-migrate"));
+    const std::string status = info.value("status", "none");
+    const std::chrono::duration<double> seen = Deadline::Clock::now() - begin;
+    if (status == "cancelled")  // a QEMU does not say how long it took
+      return info.value(json::json_pointer("/x-ramferry/cancel-seconds"), seen.count());
     if (status != "cancelling") return std::nullopt;
+    if (deadline.passed())
+      return fail(errc::timed_out, "cancelling", "it may still end: ask again with 'ramferry status'");
     std::this_thread::sleep_for(kCancelLook);
   }
-  return std::nullopt;
 }
 
 int cancel(const Options& options) {
+  StopSignals signals;
   Monitor monitor;
-  auto vm = monitor.connect(options.monitor);
+  auto vm = monitor.connect(options.monitor, signals);
   if (!vm) return report_failure(vm.error());
-  const auto cancelled = vm->execute("migrate_cancel");
-  if (!cancelled) return report_failure(cancelled.error());
-  if (const auto took = time_to_cancel(*vm)) fmt::print("cancelled in {:.0f} ms\n", *took * 1e3);
+  const auto took = cancel_and_watch(*vm);
+  if (!took) return report_failure(took.error());
+  if (options.as_json) {
+    json result = {{"cancelled", took->has_value()}};
+    if (*took) result["seconds"] = **took;
+    fmt::print("{}\n", result.dump(2));
+  } else if (*took) {
+    fmt::print("cancelled in {:.0f} ms\n", **took * 1e3);
+  } else {
+    fmt::print("nothing to cancel: no migration is under way\n");
+  }
   return kDone;
 }
 

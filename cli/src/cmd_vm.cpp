@@ -63,6 +63,7 @@ void add_test_options(CLI::App& command, Options& options) {
   const std::string hidden;  // an option without a group is not shown
   command.add_option("--stall-at", options.stall_at)->group(hidden);
   command.add_option("--die-with-parent", options.parent)->group(hidden);
+  command.add_flag("!--quiet", options.process.announce)->group(hidden);
   command.add_flag("--lose-mark", options.process.lose_mark)->group(hidden);
   command.add_option("--slow-batches", options.slow_microseconds)->group(hidden);
 }
@@ -74,9 +75,9 @@ void add_vm_command(CLI::App& app, Action& action) {
   CLI::App* command =
       app.add_subcommand("vm", "Runs the reference VM: memory that proves itself, a workload, a monitor");
   command->footer(
-      "Example, a VM of 1 GiB that writes 100 MB/s, and one that waits for it:\n"
-      "  ramferry vm --name a --qmp unix:/tmp/a.qmp --ram 1G --dirty-rate 100M\n"
-      "  ramferry vm --name b --qmp unix:/tmp/b.qmp --ram 1G --incoming tcp:127.0.0.1:4444\n"
+      "Example, a VM that waits for another of 1 GiB that writes 100 MiB/s:\n"
+      "  ramferry vm --name b --qmp unix:/tmp/b.qmp --ram 1G --incoming tcp:127.0.0.1:4444 &\n"
+      "  ramferry vm --name a --qmp unix:/tmp/a.qmp --ram 1G --dirty-rate 100M &\n"
       "  ramferry migrate --qmp unix:/tmp/a.qmp tcp:127.0.0.1:4444");
   VmProcessOptions& process = options->process;
   vm::WorkloadSpec& workload = process.vm.workload;

@@ -6,12 +6,32 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <system_error>
+#include <utility>
 
 namespace ramferry::cli {
+namespace {
+
+/// Codes that are conditions without a text.
+class WordlessCategory final : public std::error_category {
+ public:
+  const char* name() const noexcept override { return "ramferry-said"; }
+  std::string message(int) const override { return {}; }
+  std::error_condition default_error_condition(int value) const noexcept override {
+    return make_error_condition(static_cast<errc>(value));
+  }
+};
+
+}  // namespace
 
 int report_failure(const Error& error) {
   fmt::print(stderr, "ramferry: {}\n", error.message());
   return error.is(errc::invalid_argument) ? kWrongUsage : kFailed;
+}
+
+Failure said(errc condition, std::string words, std::string advice) {
+  static const WordlessCategory category;
+  return fail(std::error_code(static_cast<int>(condition), category), std::move(words), std::move(advice));
 }
 
 Result<std::string> plain_uri(const std::string& address) {

@@ -35,6 +35,8 @@ void add_bench_command(CLI::App& app, Action& action);
 /// "ramferry: <message>" on standard error; gives kWrongUsage for an invalid argument, kFailed for anything
 /// else.
 int report_failure(const Error& error);
+/// A failure that is told in full by `words`, such as a monitor's: message() does not name the condition.
+Failure said(errc condition, std::string words, std::string advice = {});
 /// The address with its dialect named: plain bytes, as monitors and a tunnel's outer ends speak them.
 /// errc::invalid_argument unless it is a socket's.
 Result<std::string> plain_uri(const std::string& address);

@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: MIT
 #include "migration_driver.hpp"
 
+#include "command.hpp"
 #include "migration_view.hpp"
+
+#include <ramferry/endpoint.hpp>
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
+#include <string_view>
+#include <utility>
 
 namespace ramferry::cli {
 namespace {
@@ -16,12 +22,29 @@ using nlohmann::json;
 
 constexpr auto kLookEvery = std::chrono::milliseconds(150);
 
-/// "on", "5", "0.5", "none" → what the VM expects in its place.
-json value_of(const std::string& text) {
+bool is_of_bytes(std::string_view parameter) {
+  constexpr std::array<std::string_view, 3> kOfBytes = {"max-bandwidth", "max-postcopy-bandwidth",
+                                                        "xbzrle-cache-size"};
+  return std::find(kOfBytes.begin(), kOfBytes.end(), parameter) != kOfBytes.end();
+}
+
+/// "on", "5", "0.5", "none", where bytes are counted "100M" → what the VM expects in its place.
+json value_of(std::string_view name, const std::string& text) {
   if (text == "on" || text == "true") return true;
   if (text == "off" || text == "false") return false;
   const json number = json::parse(text, nullptr, false);
-  return number.is_number() ? number : json(text);
+  if (number.is_number()) return number;
+  const auto bytes = is_of_bytes(name) ? parse_size(text) : fail(errc::unsupported, "reading a size");
+  return bytes ? json(*bytes) : json(text);
+}
+
+/// A setting that the VM refuses, with where to look them up.
+Result<> set(QmpClient& vm, const char* command, json arguments) {
+  auto done = vm.execute(command, std::move(arguments));
+  if (done) return {};
+  Error error = std::move(done).error();
+  if (error.is(errc::peer_failed)) error.advice = "docs/tuning.md lists them";
+  return Failure(std::move(error));
 }
 
 Result<> set_one(QmpClient& vm, const std::string& setting) {
@@ -29,19 +52,16 @@ Result<> set_one(QmpClient& vm, const std::string& setting) {
   if (equals == 0 || equals == std::string::npos)
     return fail(errc::invalid_argument, "reading --set '" + setting + "'", "it is NAME=VALUE");
   const std::string name = setting.substr(0, equals);
-  const json value = value_of(setting.substr(equals + 1));
+  const json value = value_of(name, setting.substr(equals + 1));
   RAMFERRY_TRY_ASSIGN(const json capabilities, vm.execute("query-migrate-capabilities"));
   const bool capability = std::any_of(capabilities.begin(), capabilities.end(), [&name](const json& each) {
     return each.value("capability", "") == name;
   });
-  if (capability && value.is_boolean()) {
-    RAMFERRY_TRY(vm.execute("migrate-set-capabilities",
-                            {{"capabilities", json::array({{{"capability", name}, {"state", value}}})}}));
-    return {};
-  }
+  if (capability && value.is_boolean())
+    return set(vm, "migrate-set-capabilities",
+               {{"capabilities", json::array({{{"capability", name}, {"state", value}}})}});
   if (capability) return fail(errc::invalid_argument, "setting the capability " + name, "it is on or off");
-  RAMFERRY_TRY(vm.execute("migrate-set-parameters", {{name, value}}));
-  return {};
+  return set(vm, "migrate-set-parameters", {{name, value}});
 }
 
 bool is_over(const json& info) {
@@ -96,7 +116,7 @@ Result<> outcome(const json& info) {
         "migrating: " + info.value("error-desc", std::string("the last acknowledgement was lost")),
         "ask both VMs with 'ramferry status'; 'cont' with x-ramferry-force runs the guest at one of them");
   if (status == "cancelled") return fail(errc::cancelled, "migrating", "the guest goes on at the source");
-  return fail(errc::peer_failed, "migrating: " + info.value("error-desc", std::string("no reason given")),
+  return said(errc::peer_failed, "migrating: " + info.value("error-desc", std::string("no reason given")),
               "the guest goes on at the source");
 }
 

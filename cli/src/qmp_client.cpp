@@ -20,8 +20,11 @@ constexpr std::size_t kMostLine = 16 << 20;
 Result<QmpClient> QmpClient::connect(const TransportCatalog& transports, const std::string& address,
                                      Deadline deadline) {
   RAMFERRY_TRY_ASSIGN(const std::string uri, plain_uri(address));
-  RAMFERRY_TRY_ASSIGN(Link link, transports.connect(uri, {}, deadline));
-  auto* stream = std::get_if<std::unique_ptr<ByteStream>>(&link);
+  auto link = transports.connect(uri, {}, deadline);
+  if (!link)
+    return fail(link.error().code, "connecting to the monitor at " + address,
+                "is the VM running? its --qmp says where it listens");
+  auto* stream = std::get_if<std::unique_ptr<ByteStream>>(&*link);
   if (stream == nullptr) return fail(errc::unsupported, "using " + address + " as a monitor");
   QmpClient client(std::move(*stream), address);
   RAMFERRY_TRY_ASSIGN(const json greeting, client.receive(deadline));
@@ -48,7 +51,7 @@ Result<json> QmpClient::execute(const std::string& command, json arguments) {
     if (reply.contains("return")) return reply["return"];
     const json error = reply.value("error", json::object());
     const bool unknown = error.value("class", "") == "CommandNotFound";
-    return fail(unknown ? errc::unsupported : errc::peer_failed,
+    return said(unknown ? errc::unsupported : errc::peer_failed,
                 command + ": " + error.value("desc", "no reason given"));
   }
 }

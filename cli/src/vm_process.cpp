@@ -204,9 +204,15 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
     if (options_.monitor.empty()) return {};
     RAMFERRY_TRY_ASSIGN(const std::string uri, plain_uri(options_.monitor));
     RAMFERRY_TRY_ASSIGN(auto listener, catalog_.listen(uri));
-    const std::lock_guard lock(server_mutex_);
-    server_ = std::make_unique<migration::QmpServer>(std::move(listener), table_,
-                                                     migration::QmpSettings{.version = version()}, log_);
+    Endpoint at = listener->local();
+    at.options.erase("dialect");  // a monitor's address has none
+    {
+      const std::lock_guard lock(server_mutex_);
+      server_ = std::make_unique<migration::QmpServer>(std::move(listener), table_,
+                                                       migration::QmpSettings{.version = version()}, log_);
+    }
+    if (options_.announce)
+      fmt::print(stderr, "ramferry: {} is ready, its monitor at {}\n", options_.name, at.to_string());
     return {};
   }
 
@@ -216,7 +222,7 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
     if (options_.paused) RAMFERRY_TRY(controller_->stop());
     if (options_.incoming == "defer") return {};
     RAMFERRY_TRY(controller_->migrate_incoming(options_.incoming));
-    if (const auto at = controller_->incoming_address())
+    if (const auto at = controller_->incoming_address(); at && options_.announce)
       fmt::print(stderr, "ramferry: {} waits for a migration at {}\n", options_.name, at->to_string());
     return {};
   }

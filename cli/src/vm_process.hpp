@@ -23,6 +23,7 @@ struct VmProcessOptions {
   std::string monitor;   ///< unix:PATH or tcp:HOST:PORT; empty: none
   std::string incoming;  ///< a URI, "defer", or empty
   bool paused = false;
+  bool announce = true;  ///< say on standard error where it waits and where its monitor is
   vm::VmSpec vm{};
   migration::TrackerKind tracker = migration::TrackerKind::automatic;
   std::optional<StallPhase> stall_at;         ///< for tests

@@ -103,7 +103,8 @@ std::error_code make_error_code(errc condition) noexcept {
 }
 
 std::string Error::message() const {
-  std::string text = doing + ": " + code.message();
+  std::string text = doing;
+  if (const std::string why = code.message(); !why.empty()) text += ": " + why;  // else `doing` says it all
   if (!advice.empty()) text += " (" + advice + ")";
   return text;
 }

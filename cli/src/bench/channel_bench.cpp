@@ -44,22 +44,24 @@ StreamStats difference(StreamStats now, const StreamStats& before) {
 /// The placing end of one session.
 class Placer {
  public:
-  Placer(std::unique_ptr<Channel> channel, Bytes memory, const ChannelBenchPlan& plan)
-      : channel_(std::move(channel)), memory_(memory), plan_(plan) {}
+  Placer(std::unique_ptr<Channel> channel, const ChannelBenchPlan& plan)
+      : channel_(std::move(channel)), plan_(plan) {}
 
-  Result<> agree() {
+  /// Asks the other end for as much memory as will be placed from here.
+  Result<> agree(std::uint64_t bytes) {
     std::vector<std::byte> request;
-    WireWriter(request).u32(kMagic).u16(kVersion).u16(plan_.cold ? 1 : 0).u64(memory_.size());
+    WireWriter(request).u32(kMagic).u16(kVersion).u16(plan_.cold ? 1 : 0).u64(bytes);
     RAMFERRY_TRY(channel_->send(request));
     std::byte answer{};
     RAMFERRY_TRY(receive_exactly(*channel_, {&answer, 1}, Deadline::after(kPatience)));
     if (answer == kReady) return {};
-    return fail(errc::peer_failed, "asking for " + format_size(memory_.size()) + " at the other end",
+    return fail(errc::peer_failed, "asking for " + format_size(bytes) + " at the other end",
                 "`ramferry bench serve --most SIZE` there");
   }
 
-  /// Lends, and times the first placement and all preparation.
-  Result<> set_up(BenchReport& report) {
+  /// Lends `memory`, which outlives this, and times the first placement and all preparation.
+  Result<> set_up(Bytes memory, BenchReport& report) {
+    memory_ = memory;
     const auto begin = SteadyClock::now();
     const Placement all{.slot = kSlot, .offset = 0, .bytes = memory_};
     RAMFERRY_TRY(channel_->lend({&all, 1}));
@@ -137,7 +139,7 @@ class Placer {
   }
 
   std::unique_ptr<Channel> channel_;
-  const Bytes memory_;
+  Bytes memory_;
   const ChannelBenchPlan plan_;
   std::uint64_t peer_pinned_ = 0;
 };
@@ -182,8 +184,6 @@ Result<> check(const ChannelBenchPlan& plan) {
 Result<BenchReport> run_channel_bench(const TransportCatalog& catalog, const std::string& uri,
                                       const ChannelBenchPlan& plan) {
   RAMFERRY_TRY(check(plan));
-  RAMFERRY_TRY_ASSIGN(const BenchMemory memory,
-                      BenchMemory::map(plan.bytes / plan.extent * plan.stride, true));
   BenchReport report{
       .what = "placements", .uri = uri, .bytes = plan.bytes, .extent = plan.extent, .stride = plan.stride};
   const auto begin = SteadyClock::now();
@@ -193,9 +193,13 @@ Result<BenchReport> run_channel_bench(const TransportCatalog& catalog, const std
   if (channel == nullptr)
     return fail(errc::unsupported, "measuring " + uri + ": it carries plain bytes only",
                 "use tcp:, unix: or rdma:");
-  Placer placer(std::move(*channel), memory.bytes(), plan);
-  RAMFERRY_TRY(placer.agree());
-  RAMFERRY_TRY(placer.set_up(report));
+  BenchMemory memory;  // outlives the channel that it is lent to
+  Placer placer(std::move(*channel), plan);
+  // Before memory is filled: what is wrong with the address or the size is told at once.
+  const std::uint64_t bytes = plan.bytes / plan.extent * plan.stride;
+  RAMFERRY_TRY(placer.agree(bytes));
+  RAMFERRY_TRY_ASSIGN(memory, BenchMemory::map(bytes, true));
+  RAMFERRY_TRY(placer.set_up(memory.bytes(), report));
   for (unsigned repeat = 0; repeat < plan.repeats; ++repeat) {
     RAMFERRY_TRY_ASSIGN(const BenchRun run, placer.run());
     report.runs.push_back(run);
