@@ -29,7 +29,7 @@ using nlohmann::json;
 
 struct Options {
   std::string transport = "tcp", host, pin, fill = "mixed", pattern = "uniform", tracker = "automatic";
-  std::uint64_t ram_bytes = std::uint64_t{1} << 30, dirty_rate = 100'000'000, bandwidth = 0, pin_budget = 0;
+  std::uint64_t ram_bytes = std::uint64_t{1} << 30, dirty_rate = 100 << 20, bandwidth = 0, pin_budget = 0;
   unsigned lanes = 0;
   unsigned downtime_ms = 300;
   std::uint64_t seed = 1;
@@ -93,11 +93,17 @@ struct Vm {
     for (;;) {
       auto client = QmpClient::connect(catalog, monitor, Deadline::after(std::chrono::seconds(5)));
       if (client) return Vm{std::move(process), std::move(*client)};
-      if (process.ended()) return fail(errc::peer_gone, "starting a VM: it ended right away");
+      if (const auto status = process.ended()) return ended_early(*status);
       if (signals.take()) return fail(errc::cancelled, "starting the VMs");
       if (deadline.passed()) return Failure(client.error());
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
+  }
+
+  /// A child that refused its options passes its status on.
+  static Failure ended_early(int status) {
+    return said(status == kWrongUsage ? errc::invalid_argument : errc::peer_gone,
+                fmt::format("starting a VM: it ended with status {}", status), "its message is above");
   }
 
   void quit() {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "demo_address.hpp"
 
+#include "command.hpp"
+
 #include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <netinet/in.h>
@@ -43,8 +45,10 @@ Result<std::string> rdma_host() {
     const auto* address = reinterpret_cast<const sockaddr_in*>(each->ifa_addr);
     if (inet_ntop(AF_INET, &address->sin_addr, text, sizeof text) != nullptr) return std::string(text);
   }
-  return fail(errc::not_found, "looking for an RDMA device with an IPv4 address",
-              "give one with --host; 'ramferry transports' says what is missing");
+  return said(
+      errc::not_found, "no RDMA device with an IPv4 address",
+      "`ramferry doctor` says what is missing; `./dev demo --transport rdma` runs it in a guest that has "
+      "one");
 }
 
 }  // namespace

@@ -6,6 +6,24 @@
 
 #include <exception>
 #include <iostream>
+#include <string>
+#include <vector>
+
+namespace {
+
+/// "unknown subcommand 'bogus' (known are demo, vm)" if that is what is wrong with the line, else nothing.
+std::string unknown_subcommand(const CLI::App& app) {
+  const CLI::App* at = &app;
+  while (!at->get_subcommands().empty()) at = at->get_subcommands().front();
+  const std::vector<std::string> rest = at->remaining();
+  if (at->get_require_subcommand_min() == 0 || rest.empty() || rest[0].starts_with('-')) return {};
+  std::string known;
+  for (const CLI::App* each : at->get_subcommands([](const CLI::App*) { return true; }))
+    known += (known.empty() ? "" : ", ") + each->get_name();
+  return "unknown subcommand '" + rest[0] + "' (known are " + known + ")";
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   using namespace ramferry::cli;
@@ -30,6 +48,10 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
     return action();
   } catch (const CLI::ParseError& error) {
+    if (const std::string unknown = unknown_subcommand(app); error.get_exit_code() != 0 && !unknown.empty()) {
+      std::cerr << "ramferry: " << unknown << '\n';
+      return kWrongUsage;
+    }
     return app.exit(error) == 0 ? kDone : kWrongUsage;
   } catch (const std::exception& error) {  // out of memory and the like
     std::cerr << "ramferry: " << error.what() << '\n';

@@ -178,7 +178,7 @@ class WrongUsage(Case):
         cases = [
             (["nosuch"], 2, ""), ([], 2, ""), (["vm"], 2, "--qmp"), (["demo", "--nosuch"], 2, "nosuch"),
             (["demo", "--ram", "many"], 2, "many"), (["demo", "--transport", "pigeon"], 2, "pigeon"),
-            ([*vm, "--pattern", "wild"], 2, "uniform"), ([*vm, "--fill", "/nosuch"], 1, "/nosuch"),
+            ([*vm, "--pattern", "wild"], 2, "uniform"), ([*vm, "--fill", "/nosuch"], 2, "/nosuch"),
             ([*vm[:3], "--ram", "5000"], 2, "4 KiB"), (["vm", "--qmp", "nonsense"], 2, "nonsense"),
             ([*vm, "--incoming", "bogus:1"], 2, "tcp:"), ([*vm, "--incoming", "tcp:127.0.0.1:0?nosuch=1"], 2, "lanes"),
             ([*vm, "--incoming", "tcp:127.0.0.1"], 2, "127.0.0.1"),

@@ -104,6 +104,22 @@ class Mistakes(Case):
             self.assertIn("--pin and --pin-budget are for --transport rdma", done.stderr)
             self.assertNotIn("address", done.stderr)
 
+    def test_unknown_subcommand_is_named_beside_those_there_are(self):
+        for line, known in ((["bogus"], "vm, "), (["help"], "demo, "), (["tunnel", "foo"], "enter, exit"),
+                            (["bench", "foo"], "serve, run, verbs")):
+            done = self.ramferry(*line, status=WRONG)
+            self.assertIn(f"ramferry: unknown subcommand '{line[-1]}' (known are ", done.stderr)
+            self.assertIn(known, done.stderr)
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+
+    def test_demo_passes_on_what_its_vms_refuse(self):
+        for options, words in ((["--fill", f"{self.directory}/none"], "to fill memory with: No such file"),
+                               (["--ram", "7K"], "its size must be a multiple of 4 KiB")):
+            done = self.ramferry("demo", *options, status=WRONG)
+            self.assertIn(words, done.stderr)
+            self.assertEqual(done.stderr.splitlines()[-1],
+                             f"ramferry: starting a VM: it ended with status {WRONG} (its message is above)")
+
     def test_bench_that_cannot_be_is_told_before_memory_is_filled(self):
         # No machine has as much: who tried to map it first would say so.
         much = ["--bytes", "1024T"]

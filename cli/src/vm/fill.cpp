@@ -173,8 +173,9 @@ Result<std::vector<std::string>> content_files(const FillSpec& spec) {
     return std::vector<std::string>{};
   struct stat info {};
   if (stat(spec.path.c_str(), &info) != 0 || access(spec.path.c_str(), R_OK) != 0)
-    return fail_errno(errno, "reading '" + spec.path + "' to fill memory with",
-                      "--fill takes untouched, zero, random, mixed, mixed:FILE or a file");
+    return fail(errc::invalid_argument,
+                "reading '" + spec.path + "' to fill memory with: " + std::generic_category().message(errno),
+                "--fill takes untouched, zero, random, mixed, mixed:FILE or a file");
   if (!S_ISREG(info.st_mode) || info.st_size == 0)
     return fail(errc::invalid_argument, "reading '" + spec.path + "' to fill memory with",
                 "it must be a file with something in it");
