@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# Proves what the rig promises, in about three minutes: tests/soft-roce/selftest.sh [NAME...]
+# Proves what the rig promises, in about four minutes: tests/soft-roce/selftest.sh [NAME...]
 # Without a name all checks run. Needs the packages perftest and ibverbs-utils besides those of the rig.
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

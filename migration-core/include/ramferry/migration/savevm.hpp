@@ -3,7 +3,7 @@
 //
 //   magic version CONFIGURATION  START*  PART*  END*  FULL*  EOF VMDESCRIPTION
 //
-// The order on the wire is the registry's. See docs/protocol.md and, for the facts, docs/qemu-wire.md.
+// The order on the wire is the registry's. See docs/protocol.md and, for the facts, docs/qemu.md.
 #pragma once
 
 #include <ramferry/migration/section.hpp>
