@@ -230,7 +230,9 @@ Result<> VerbsDomain::await_answers(std::span<Call> calls, Deadline deadline) {
     RAMFERRY_TRY_ASSIGN(const CmEventPtr event, take_cm_event(channel_.get()));
     if (!event) {
       RAMFERRY_TRY_ASSIGN(const bool ready, wait_readable(channel_->fd, -1, deadline, "connecting"));
-      if (!ready) return fail(errc::timed_out, "connecting");
+      if (!ready)
+        return fail(errc::timed_out, "connecting",
+                    "nobody answered: the other end may be down, or in another migration");
       continue;
     }
     const auto of = std::find_if(calls.begin(), calls.end(),

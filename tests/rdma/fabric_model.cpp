@@ -114,6 +114,7 @@ class ModelDomain final : public Domain {
   const DeviceFacts& device() const noexcept override { return net_->plan.device; }
 
   Result<std::unique_ptr<Region>> register_memory(Bytes memory, Rights rights, std::uint64_t base) override {
+    if (net_->plan.before_registration) net_->plan.before_registration(memory.size());
     const NetLock lock(net_->mutex);
     const std::string doing = "registering " + std::to_string(memory.size()) + " bytes with the model";
     const DeviceFacts& device = net_->plan.device;

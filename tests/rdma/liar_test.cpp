@@ -184,6 +184,12 @@ TEST(LyingDestination, GrantsWhatWasNotAskedFor) {
 TEST(LyingDestination, AcknowledgesWhatIsNotThere) {
   expect_refused("too much", instead_of<Settled>(Settled{1000}));
   expect_refused("nothing", instead_of<Settled>(Settled{0}));
+  expect_refused("the first epoch again", [](std::vector<std::byte>& message) {
+    const auto frame = decode(message);
+    const bool is_first = frame && std::holds_alternative<Settled>(frame->message) &&
+                          std::get<Settled>(frame->message).epoch == 1;
+    return !is_first && instead_of<Settled>(Settled{1})(message);
+  });
 }
 
 TEST(LyingEnd, CountsWrongly) {

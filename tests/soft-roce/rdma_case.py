@@ -15,6 +15,8 @@ from harness import PROGRAM, Case, with_options  # noqa: E402
 
 FILL = ("--fill", f"mixed:{PROGRAM}")    # walking this machine's files takes long in the rig
 IN_RIG = "RAMFERRY_RIG_A" in os.environ
+TIMEOUT = 5                                      # seconds of silence until a peer counts as gone
+STANDSTILL = 7 * 4.096e-6 * 2 ** 16 + 1          # (retries + 1) times the default acknowledgement timeout, and 1 s
 
 
 def address():
@@ -96,8 +98,18 @@ class RdmaCase(Case):
 
     def assert_fails_with(self, vm, pattern):
         info = vm.wait_migration("failed")
+        print(f"{vm.name}: {info['error-desc']}", flush=True)
         self.assertRegex(info["error-desc"], pattern)
         return info
+
+    def assert_noticed(self, vm, pattern):
+        """What happened just now fails the migration once the peer timeout and the retries are over; a busy machine
+        that emulates another has as much time again."""
+        since = time.monotonic()
+        self.assert_fails_with(vm, pattern)
+        took = time.monotonic() - since
+        print(f"noticed after {took:.1f} s", flush=True)
+        self.assertLess(took, 2 * (TIMEOUT + STANDSTILL))
 
     def assert_ends(self, destination):
         """A destination that lost its source before it owned the guest ends, and says why."""

@@ -10,11 +10,10 @@ import time
 import unittest
 
 import rdma_case
-from rdma_case import IN_RIG, RdmaCase, harness
+from rdma_case import IN_RIG, TIMEOUT, RdmaCase, harness
 
 PHASES = ("setup", "active", "switchover", "prepared")
 SOME_PHASES = PHASES if harness.LONG else ("active", "prepared")
-TIMEOUT = 5     # seconds of silence until a peer counts as gone, in this file
 
 
 class Faults(RdmaCase):
@@ -60,7 +59,7 @@ class Faults(RdmaCase):
             source, destination = self.held_at(phase)
             destination.kill()
             self.go_on(source)
-            self.assert_fails_with(source, ".")
+            self.assert_noticed(source, "disconnected|gone")
             self.assert_source_runs_on(source)
 
         self.each(SOME_PHASES, kill)
@@ -74,10 +73,8 @@ class Faults(RdmaCase):
     def test_frozen_destination(self):
         source, destination = self.held_at("active")
         destination.freeze()
-        frozen = time.monotonic()
         self.go_on(source)
-        self.assert_fails_with(source, "sign of life|does not|did not|waiting")
-        print(f"a frozen destination was noticed after {time.monotonic() - frozen:.1f} s", flush=True)
+        self.assert_noticed(source, "5 s for a sign of life.*peer-timeout")
         self.assert_source_runs_on(source)
         destination.thaw()
         self.assert_ends(destination)
@@ -89,7 +86,7 @@ class Faults(RdmaCase):
         self.assert_ends(destination)
         source.thaw()
         self.go_on(source)
-        self.assert_fails_with(source, ".")
+        self.assert_noticed(source, "disconnected|gone")
         self.assert_source_runs_on(source)
         self.end_all()
 
@@ -101,7 +98,7 @@ class Faults(RdmaCase):
         while rdma_case.resources()["mr"] < 40:
             self.assertLess(time.monotonic(), deadline, "nothing is being registered")
         destination.kill()
-        self.assert_fails_with(source, ".")
+        self.assert_noticed(source, "disconnected|gone")
         self.assert_source_runs_on(source)
         self.end_all()
 
@@ -128,6 +125,7 @@ class Faults(RdmaCase):
     @unittest.skipUnless(IN_RIG, "it takes the device away")
     def test_device_removed_mid_round(self):
         source, destination = self.held_at("active")
+        source("migrate-set-parameters", max_bandwidth=500_000)    # the device goes long before the last page
         removing = subprocess.Popen(["rdma", "link", "delete", "rxe0"])
         try:
             self.go_on(source)
@@ -153,7 +151,7 @@ class Faults(RdmaCase):
         source, destination = self.held_at("active")
         second = self.vm("second", *rdma_case.FILL, "--dirty-rate", "1M", ram="16M").reach()
         second("migrate", uri=rdma_case.with_options(source.own()["uri"]))
-        self.assert_fails_with(second, ".")
+        self.assert_fails_with(second, "timed out.*in another migration")
         self.assert_source_runs_on(second)
         self.go_on(source)
         self.assert_moved(source, destination)

@@ -13,8 +13,7 @@ import rdma_case
 from rdma_case import PeerVm, RdmaCase, harness, with_options
 
 RAM = "256M" if harness.LONG else "16M"
-ACK_TIMEOUT = 4.096e-6 * 2 ** 16
-STANDSTILL = 7 * ACK_TIMEOUT + 1     # (retries + 1) times the default timeout, and a second
+STANDSTILL = rdma_case.STANDSTILL
 
 
 class TwoHosts(RdmaCase):
@@ -43,14 +42,12 @@ class TwoHosts(RdmaCase):
         self.move(pin="demand", pin_budget="4M", lanes=4)
 
     def test_pulled_link(self):
-        source, destination = self.pair_across("--stall-at", "active", peer_timeout=5)
+        source, destination = self.pair_across("--stall-at", "active", peer_timeout=rdma_case.TIMEOUT)
         source("migrate", uri=with_options(destination.uri()))
         source.qmp.event("X_RAMFERRY_STALLED")
         subprocess.run(["rig-link", "down"], check=True)
-        pulled = time.monotonic()
         source("x-ramferry-continue")
-        self.assert_fails_with(source, ".")
-        print(f"a pulled link was noticed after {time.monotonic() - pulled:.1f} s", flush=True)
+        self.assert_noticed(source, "sign of life|disconnected|retry|port")
         self.assert_source_runs_on(source)
         self.assert_ends(destination)
         subprocess.run(["rig-link", "up"], check=True)
