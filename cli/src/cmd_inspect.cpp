@@ -55,9 +55,12 @@ Result<> inspect_checkpoint(const Options& options) {
   if (options.verify) RAMFERRY_TRY(file.verify());
   RAMFERRY_TRY_ASSIGN(const CheckpointMap map, map_checkpoint(file));
   if (options.as_json) {
-    fmt::print("{}\n", to_json(map).dump(2, ' ', true, nlohmann::json::error_handler_t::replace));
+    nlohmann::json told = to_json(map);
+    if (options.verify) told["checked-pages"] = file.stored_pages();
+    fmt::print("{}\n", told.dump(2, ' ', true, nlohmann::json::error_handler_t::replace));
   } else {
     fmt::print("{}", describe(map));
+    if (options.verify) fmt::print("\nchecked     {} pages, all as they were kept\n", file.stored_pages());
   }
   return {};
 }
@@ -65,6 +68,9 @@ Result<> inspect_checkpoint(const Options& options) {
 Result<> inspect(const Options& options) {
   RAMFERRY_TRY_ASSIGN(const bool is_checkpoint, checkpoint::CheckpointFile::is_checkpoint(options.path));
   if (is_checkpoint) return inspect_checkpoint(options);
+  if (options.verify)
+    return said(errc::invalid_argument, options.path + ": a plain stream has no checksums",
+                "leave --verify away; 'ramferry receive' makes a checkpoint of it");
   RAMFERRY_TRY_ASSIGN(const MappedFile file, MappedFile::open(options.path));
   const auto map = map_stream(file.bytes());
   if (!map) return within(map.error(), options.path);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What `receive`, `send`, `inspect` and `tunnel` say to those who use them wrongly: what, why, what next."""
 
+import json
 import os
 import struct
 import subprocess
@@ -82,6 +83,12 @@ class WrongUse(Case):
         self.says(REFUSED, ["page 0 of RAM block 'ram'"], "inspect", "--verify", self.path("bad"))
         flipped[-3] ^= 1
         self.reads(REFUSED, ["checksum is wrong", "use another checkpoint"], self.write("bad", flipped))
+
+    def test_verifying_says_what_was_verified(self):
+        self.assertIn("checked     1 pages, all as they were kept", self.ramferry("inspect", "--verify", self.kept).stdout)
+        self.assertEqual(json.loads(self.ramferry("inspect", "--verify", "--json", self.kept).stdout)["checked-pages"], 1)
+        self.assertNotIn("checked", self.ramferry("inspect", self.kept).stdout)
+        self.says(WRONG, ["a plain stream has no checksums"], "inspect", "--verify", self.path("plain"))
 
     def test_what_cannot_be_received(self):
         plain, new = f"file:{self.path('plain')}", self.path("new")
