@@ -155,7 +155,11 @@ void add_bench_command(CLI::App& app, Action& action) {
   CLI::App* command =
       app.add_subcommand("bench", "Measures a transport between two machines, or on this one");
   command->require_subcommand(1);
-  command->footer("Whole migrations against QEMU and plain loops are measured by ./dev bench.");
+  command->footer(
+      "Example, at one end and at the other:\n"
+      "  ramferry bench serve tcp:0.0.0.0:4445\n"
+      "  ramferry bench run tcp:10.0.0.7:4445\n"
+      "Whole migrations against QEMU and plain loops are measured by ./dev bench.");
   const auto options = std::make_shared<Options>();
   add_serve(*command, options, action);
   add_run(*command, options, action);

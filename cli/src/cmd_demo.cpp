@@ -148,7 +148,7 @@ void print_result(const Options& options, const json& source, const json& destin
 Result<int> migrate_and_check(const Options& options, Vm& source, Vm& destination, StopSignals& signals) {
   RAMFERRY_TRY_ASSIGN(const std::string uri, destination_uri(options, destination.monitor));
   if (!options.as_json)
-    fmt::print(stderr, "migrating {} of guest memory that is written at {}/s to {}\n",
+    fmt::print(stderr, "migrating {} of guest memory (and 2 MiB of video memory), written at {}/s, to {}\n",
                format_size(options.ram_bytes), format_size(options.dirty_rate), uri);
   const MigrationOrder order{.uri = uri,
                              .settings = {"downtime-limit=" + std::to_string(options.downtime_ms),

@@ -78,8 +78,11 @@ std::string status_text(const json& state, const json& info) {
   if (info.contains("x-ramferry-uri"))
     text += "waits at   " + info["x-ramferry-uri"].get<std::string>() + "\n";
   const json own = info.value("x-ramferry", json::object());
-  if (own.contains("hand-over")) text += "hand-over  " + own["hand-over"].get<std::string>() + "\n";
-  if (own.contains("session")) text += "session    " + own["session"].get<std::string>() + "\n";
+  if (const std::string hand_over = own.value("hand-over", "none"); hand_over != "none")
+    text += "hand-over  " + hand_over + "\n";
+  // Before there is a link the session is all zeros.
+  const std::string session = own.value("session", "");
+  if (session.find_first_not_of("0-") != session.npos) text += "session    " + session + "\n";
   if (info.value("status", "") == "completed" && info.contains("ram")) text += summary_text(info, nullptr);
   return text;
 }
@@ -146,6 +149,34 @@ int cancel(const Options& options) {
   return kDone;
 }
 
+std::string transports_text(const TransportCatalog& catalog) {
+  std::string text;
+  for (const std::string& scheme : catalog.schemes()) {
+    const Transport& transport = **catalog.find(scheme);
+    const auto usable = transport.probe();
+    text += scheme + ":" + (usable ? "" : "  cannot be used here: " + usable.error().message()) + "\n";
+    for (const OptionSpec& option : transport.options())
+      text += fmt::format("    {}={}  {}\n", option.name, option.values, option.meaning);
+  }
+  return text;
+}
+
+/// {"tcp": {"usable": true, "why-not": "", "options": [{"name", "values", "meaning"}]}}
+json transports_json(const TransportCatalog& catalog) {
+  json all = json::object();
+  for (const std::string& scheme : catalog.schemes()) {
+    const Transport& transport = **catalog.find(scheme);
+    const auto usable = transport.probe();
+    json options = json::array();
+    for (const OptionSpec& option : transport.options())
+      options.push_back({{"name", option.name}, {"values", option.values}, {"meaning", option.meaning}});
+    all[scheme] = {{"usable", usable.has_value()},
+                   {"why-not", usable ? "" : usable.error().message()},
+                   {"options", std::move(options)}};
+  }
+  return all;
+}
+
 CLI::App* add_monitor_command(CLI::App& app, const char* name, const char* help, Options& options) {
   CLI::App* command = app.add_subcommand(name, help);
   command->add_option("--qmp", options.monitor, "The VM's monitor: unix:PATH or tcp:HOST:PORT")->required();
@@ -196,16 +227,13 @@ void add_transports_command(CLI::App& app, Action& action) {
   CLI::App* command =
       app.add_subcommand("transports", "Lists the schemes and options of migration addresses");
   command->footer("Example:\n  ramferry transports");
-  command->callback([&action] {
-    action = [] {
-      Monitor monitor;
-      for (const std::string& scheme : monitor.catalog.schemes()) {
-        const auto transport = monitor.catalog.find(scheme);
-        const auto usable = (*transport)->probe();
-        fmt::print("{}:{}\n", scheme, usable ? "" : "  cannot be used here: " + usable.error().message());
-        for (const OptionSpec& option : (*transport)->options())
-          fmt::print("    {}={}  {}\n", option.name, option.values, option.meaning);
-      }
+  const auto as_json = std::make_shared<bool>(false);
+  command->add_flag("--json", *as_json, "Machine-readable output");
+  command->callback([as_json, &action] {
+    action = [as_json] {
+      StderrLog log(LogLevel::warn);
+      const TransportCatalog catalog = make_catalog(log);
+      fmt::print("{}", *as_json ? transports_json(catalog).dump(2) + "\n" : transports_text(catalog));
       return kDone;
     };
   });

@@ -79,8 +79,9 @@ int summarise(const TunnelOptions& options, tunnel::Session& session, const Resu
                                       {"error", result ? "" : result.error().message()}}
                            .dump());
   else
-    fmt::print(stderr, "tunnel: {} streams ({} failed), {} in, {} out\n", stats.streams_opened,
-               stats.streams_failed, format_size(stats.bytes_in), format_size(stats.bytes_out));
+    fmt::print(stderr, "tunnel: {} stream{} ({} failed), {} in, {} out\n", stats.streams_opened,
+               stats.streams_opened == 1 ? "" : "s", stats.streams_failed, format_size(stats.bytes_in),
+               format_size(stats.bytes_out));
   std::fflush(stdout);
   return result ? kDone : report_failure(result.error());
 }

@@ -58,7 +58,6 @@ class VmProcess::Engine final : public migration::VmObserver, public migration::
                                            .transports = catalog_,
                                            .clock = clock_,
                                            .log = log_});
-    controller_->capabilities().add("rdma-pin-all", false, false);  // where no transport has brought it
     RAMFERRY_TRY(add_sections());
     add_commands();
     events_.emplace(controller_->capabilities(),

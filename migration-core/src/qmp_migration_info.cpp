@@ -137,26 +137,30 @@ void add_link_info(json& info, const Status& status) {
   info["pinned-bytes"] = status.stream.pinned_bytes;
 }
 
-json own_info(const Status& status) {
+/// What only the end that sends counts.
+void add_sent_info(json& info, const Status& status) {
   json rounds = json::array();
   constexpr std::size_t kMostRounds = 32;  // the newest: an answer stays small however long it takes
   const std::size_t skip = status.rounds.size() > kMostRounds ? status.rounds.size() - kMostRounds : 0;
   for (std::size_t i = skip; i < status.rounds.size(); ++i) rounds.push_back(round_info(status.rounds[i]));
+  info["pages"] = {{"normal", status.pages.normal},
+                   {"zero", status.pages.zero},
+                   {"untouched", status.pages.untouched},
+                   {"deferred", status.pages.deferred}};
+  info["rounds"] = std::move(rounds);
+  info["bytes-per-second"] = status.bytes_per_second;
+}
+
+json own_info(const Status& status) {
   json info = {{"session", status.session.to_string()},
                {"uri", status.uri},
                {"role", status.incoming ? "destination" : "source"},
                {"state", to_string(status.state)},
                {"hand-over", to_string(status.hand_over)},
-               {"pages",
-                {{"normal", status.pages.normal},
-                 {"zero", status.pages.zero},
-                 {"untouched", status.pages.untouched},
-                 {"deferred", status.pages.deferred}}},
-               {"rounds", std::move(rounds)},
-               {"bytes-per-second", status.bytes_per_second},
                {"cpu-seconds", seconds(status.cpu_time)},
                {"total-seconds", seconds(status.total_time)},
                {"stream", stream_info(status.stream)}};
+  if (!status.incoming) add_sent_info(info, status);
   add_link_info(info, status);
   if (status.time_to_first_byte.count() != 0)
     info["time-to-first-byte-seconds"] = seconds(status.time_to_first_byte);

@@ -82,6 +82,22 @@ class Monitor(Case):
         self.assertEqual(parameters["max-bandwidth"], 100 << 20)
         self.assertEqual(parameters["xbzrle-cache-size"], 16 << 20)
 
+    def test_status_of_what_has_not_begun_has_no_empty_answers(self):
+        source = self.vm("source").reach()
+        waiting = self.vm("waiting", "--incoming", "tcp:127.0.0.1:0").reach()
+        for vm in (source, waiting):
+            said = self.ramferry("status", "--qmp", f"unix:{vm.monitor}").stdout
+            self.assertIn("guest ", said)
+            for word in ("none", "session", "hand-over"):
+                self.assertNotIn(word, said)
+        source("migrate", uri=waiting.uri())
+        self.assert_moved(source, waiting)
+        said = self.ramferry("status", "--qmp", f"unix:{source.monitor}").stdout
+        self.assertRegex(said, "hand-over  running\nsession    .*[1-9a-f]")
+        self.assertEqual({"pages", "rounds", "bytes-per-second"} - set(source.own()), set())
+        self.assertEqual({"pages", "rounds", "bytes-per-second"} & set(waiting.own()), set(),
+                         "which a destination does not count")
+
     def test_cancel_says_what_it_did(self):
         source, destination = self.pair(["--dirty-rate", "20M"])
         cancel = ["cancel", "--qmp", f"unix:{source.monitor}"]
@@ -95,6 +111,31 @@ class Monitor(Case):
         self.assertGreaterEqual(said["seconds"], 0)
         self.assertEqual(json.loads(self.ramferry(*cancel, "--json").stdout), {"cancelled": False},
                          "what was cancelled before is not cancelled again")
+
+
+class Listings(Case):
+    def test_transports_are_told_to_programs_too(self):
+        listed = json.loads(self.ramferry("transports", "--json").stdout)
+        text = self.ramferry("transports").stdout
+        for scheme, transport in listed.items():
+            self.assertIn(f"{scheme}:", text)
+            self.assertEqual(transport["usable"], not transport["why-not"])
+            for option in transport["options"]:
+                self.assertIn("    {name}={values}  {meaning}\n".format(**option), text)
+        self.assertIn("lanes", [option["name"] for option in listed["tcp"]["options"]])
+
+    def test_benchs_json_says_where_it_was_measured(self):
+        serving = subprocess.Popen([PROGRAM, "bench", "serve", "--once", f"unix:{self.directory}/bench"],
+                                   stderr=subprocess.PIPE, text=True)
+        self.addCleanup(serving.stderr.close)
+        self.addCleanup(serving.wait)
+        self.addCleanup(serving.kill)
+        self.assertIn("waiting at", serving.stderr.readline())
+        told = json.loads(self.ramferry("bench", "run", f"unix:{self.directory}/bench", "--bytes", "16M", "--json").stdout)
+        self.assertEqual("ramferry " + told["version"], self.ramferry("--version").stdout.strip())
+        self.assertEqual(told["machine"]["kernel"], os.uname().release)
+        self.assertGreater(told["machine"]["memory"], 16 << 20)
+        self.assertTrue(told["machine"]["cpu"])
 
 
 class Mistakes(Case):

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT
 #include "bench/report.hpp"
 
+#include "features.hpp"
+
 #include <ramferry/endpoint.hpp>
+#include <ramferry/system_files.hpp>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <charconv>
 
 namespace ramferry::cli {
 namespace {
@@ -41,6 +45,17 @@ json to_json(const BenchRun& run) {
   return result;
 }
 
+json this_machine() {
+  const SystemFiles files;
+  const auto memory = words_of(files.field("/proc/meminfo", "MemTotal").value_or(""));
+  std::uint64_t kibibytes = 0;
+  if (!memory.empty())
+    (void)std::from_chars(memory[0].data(), memory[0].data() + memory[0].size(), kibibytes);
+  return {{"cpu", files.field("/proc/cpuinfo", "model name").value_or("unknown")},
+          {"kernel", files.line("/proc/sys/kernel/osrelease").value_or("unknown")},
+          {"memory", kibibytes * 1024}};
+}
+
 std::string cpu_text(const std::optional<CpuTime>& cpu) {
   return cpu ? fmt::format("{:.2f} s", cpu->user + cpu->system) : "-";
 }
@@ -58,7 +73,8 @@ json to_json(const BenchReport& report) {
   for (const auto& [name, time] : report.setup) setup[name] = time;
   for (const auto& [name, value] : report.facts) facts[name] = value;
   for (const BenchRun& run : report.runs) runs.push_back(to_json(run));
-  return {{"what", report.what},           {"uri", report.uri},
+  return {{"version", RAMFERRY_VERSION},   {"machine", this_machine()},
+          {"what", report.what},           {"uri", report.uri},
           {"bytes", report.bytes},         {"extent", report.extent},
           {"stride", report.stride},       {"setup", std::move(setup)},
           {"pinned-bytes", report.pinned}, {"destination-pinned-bytes", report.destination_pinned},
