@@ -38,12 +38,14 @@ struct Options {
 struct Monitor {
   StderrLog log{LogLevel::warn};
   TransportCatalog catalog = make_catalog(log);
-  Result<QmpClient> connect(const std::string& address, StopSignals& signals) {
+  /// Without `signals` they end this process, as they do by default.
+  Result<QmpClient> connect(const std::string& address, StopSignals* signals = nullptr) {
     const Deadline patience = Deadline::after(kConnectPatience);
     for (;;) {
       auto client = QmpClient::connect(catalog, address, Deadline::after(kConnectPatience));
       if (client || !nobody_listens(client.error()) || patience.passed()) return client;
-      if (signals.take()) return fail(errc::cancelled, "connecting to the monitor at " + address);
+      if (signals != nullptr && signals->take())
+        return fail(errc::cancelled, "connecting to the monitor at " + address);
       std::this_thread::sleep_for(kConnectAgain);
     }
   }
@@ -57,7 +59,7 @@ struct Monitor {
 int migrate(Options& options) {
   StopSignals signals;
   Monitor monitor;
-  auto vm = monitor.connect(options.monitor, signals);
+  auto vm = monitor.connect(options.monitor, &signals);
   if (!vm) return report_failure(vm.error());
   options.order.show_progress = !options.as_json || isatty(STDERR_FILENO);
   const auto info = drive_migration(*vm, options.order, signals);
@@ -88,9 +90,8 @@ std::string status_text(const json& state, const json& info) {
 }
 
 int status(const Options& options) {
-  StopSignals signals;
   Monitor monitor;
-  auto vm = monitor.connect(options.monitor, signals);
+  auto vm = monitor.connect(options.monitor);
   if (!vm) return report_failure(vm.error());
   const auto state = vm->execute("query-status");
   if (!state) return report_failure(state.error());
@@ -131,9 +132,8 @@ Result<std::optional<double>> cancel_and_watch(QmpClient& vm) {
 }
 
 int cancel(const Options& options) {
-  StopSignals signals;
   Monitor monitor;
-  auto vm = monitor.connect(options.monitor, signals);
+  auto vm = monitor.connect(options.monitor);
   if (!vm) return report_failure(vm.error());
   const auto took = cancel_and_watch(*vm);
   if (!took) return report_failure(took.error());
