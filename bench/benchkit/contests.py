@@ -106,7 +106,7 @@ def rig(size):
     four = dataclasses.replace(bulk, query="lanes=4&pin=all")
     yield Contest("rdma-bulk", "rdma, placements in bulk, pinned", "W2", {
         OURS: turn(who.channel, four), "verbs loop": turn(who.verbs, bulk, "--lanes", 4),
-        "ib_write_bw": turn(who.write_bandwidth, bulk, 1)}, 2 * size)
+        "ib_write_bw": turn(who.write_bandwidth, bulk)}, 2 * size)
     scattered = dataclasses.replace(four, size=size // 2)
     pages = ("--extent", "4K", "--stride", "8K")        # as many bytes as every second page of all memory has
     yield Contest("rdma-scattered", "rdma, every second page of 4 KiB, pinned", "W4", {

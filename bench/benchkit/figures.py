@@ -75,15 +75,10 @@ def failure(contest, *names):
     return ""
 
 
-def ratios(contest, theirs, metric="seconds", best_of=False):
-    """How many times as fast ours was, by round. With best_of, against the fastest of several."""
-    names = theirs if isinstance(theirs, list) else [theirs]
-    found = []
-    for each in counted(contest):
-        others = [each[name][metric] for name in names if good(each.get(name))]
-        if others and good(each.get(OURS)) and each[OURS][metric] > 0:
-            found.append(min(others) / each[OURS][metric])
-    return found
+def ratios(contest, theirs, metric="seconds"):
+    """How many times as fast ours was, by round."""
+    return [each[theirs][metric] / each[OURS][metric] for each in counted(contest)
+            if good(each.get(theirs)) and good(each.get(OURS)) and each[OURS][metric] > 0]
 
 
 def unsteadiness(contest):

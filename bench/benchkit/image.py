@@ -52,8 +52,3 @@ class Images:
                     file.write(piece(number))
             self.paths[key] = path
         return self.paths[key]
-
-    def forget_others(self, kind, size):
-        """Memory is for the contenders: only one image stays."""
-        for key in [key for key in self.paths if key != (kind, size)]:
-            os.unlink(self.paths.pop(key))

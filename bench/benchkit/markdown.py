@@ -8,8 +8,9 @@ from .figures import GIB, OURS, Figures, failure, ratios, runs_of, show, spread,
 
 METHOD = """# Benchmarks
 
-This page is made by `bench/report.py` from the results of `./dev bench` and `./dev bench --rig`; no figure is typed by
-hand. Run both on your own machine, and send us what comes out: `ramferry bench` measures a transport between two hosts.
+This page is made by `bench/report.py` from the results of `./dev bench` and `./dev bench --rig`; no figure in its tables is
+typed by hand; the reasons under "What we lose" are, from profiles. Run both on your own machine, and send us what comes
+out (an issue at https://github.com/ramferry/ramferry): `ramferry bench` measures a transport between two hosts.
 
 ## How it is measured
 
@@ -96,7 +97,7 @@ def downtime(runs):
 
 
 def limits():
-    """Why a target is missed, by row: words, no figures."""
+    """Why a target is missed, by row: written by hand, from profiles and counters."""
     with open(os.path.join(os.path.dirname(os.path.realpath(__file__)), "limits.json")) as file:
         return json.load(file)
 
@@ -162,9 +163,9 @@ def page(host, rig, again=()):
 
 ```
 ./dev bench                 # the host: 12 minutes; build/bench/host.json
-./dev bench --rig           # RDMA, in the soft-RoCE guest: 10 minutes; build/bench/rig.json
+./dev bench --rig           # RDMA, in the soft-RoCE guest: 12 minutes; build/bench/rig/rig.json
 ./dev bench --again         # once more, with or without --rig: do the two runs agree?
-bench/report.py             # this page, docs/benchmarks.png, and build/bench/report.html
+bench/report.py --docs      # this page and docs/benchmarks.png; without --docs build/bench/report.html and its picture
 ```
 """)
     return "\n".join(part for part in text if part)

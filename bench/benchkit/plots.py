@@ -166,8 +166,8 @@ def alone(draw, figures, height, **more):
     return figure
 
 
-def lines_of(figures, keep=lambda name: True):
-    return sum(len([name for name in contest["contenders"] if keep(name)]) for contest in figures.contests.values())
+def lines_of(figures):
+    return sum(len(contest["contenders"]) for contest in figures.contests.values())
 
 
 def all_figures(figures, host, rig):
