@@ -10,6 +10,7 @@ namespace {
 using Seconds = std::chrono::duration<double>;
 
 constexpr std::size_t kRoundsToJudge = 4;
+constexpr double kScattered = 2.0;
 
 std::uint64_t window_bytes(std::uint64_t bytes_per_second) noexcept {
   constexpr std::uint64_t kWindowsPerSecond = std::chrono::seconds(1) / RateLimiter::kWindow;
@@ -29,6 +30,10 @@ std::uint64_t switchover_bytes(const Outlook& outlook) noexcept {
 Verdict judge(const Outlook& outlook) noexcept {
   if (!outlook.finishable) return Verdict::another_round;
   return outlook.pending_bytes <= switchover_bytes(outlook) ? Verdict::switch_over : Verdict::another_round;
+}
+
+double bandwidth_after(unsigned round, double measured) noexcept {
+  return round <= 2 ? measured / kScattered : measured;
 }
 
 Nanoseconds expected_downtime(const Outlook& outlook) noexcept {

@@ -10,9 +10,6 @@ namespace {
 /// Limits and cancellation are looked at this often while sending.
 constexpr auto kLook = std::chrono::milliseconds(50);
 
-/// How much longer a byte of a single page may take than one of a long run (measured: 1.9).
-constexpr double kScattered = 2.0;
-
 std::uint64_t wire_bytes(const StreamStats& stats) noexcept {
   return stats.wire_bytes_sent;
 }
@@ -86,12 +83,9 @@ Result<Pending> OutgoingMigration::Engine::pending(bool exact) {
 Outlook OutgoingMigration::Engine::outlook(const Pending& left) const {
   // The last harvest, the last fence with PREPARED, and COMMIT with RUNNING.
   const Nanoseconds round_trips = peer_ ? 2 * peer_->round_trip() : Nanoseconds::zero();
-  // The first pass goes in long runs. What it leaves are single pages, for which a link may take twice as
-  // long; the round after it has measured that.
-  const double slower = round_.round <= 2 ? kScattered : 1.0;
   return {.pending_bytes = left.bytes,
           .finishable = left.finishable,
-          .bytes_per_second = meter_.bytes_per_second() / slower,
+          .bytes_per_second = bandwidth_after(round_.round, meter_.bytes_per_second()),
           .downtime_limit = limits().downtime,
           .overhead = harvest_time_ + round_trips};
 }

@@ -8,6 +8,7 @@
 #include <array>
 #include <chrono>
 #include <deque>
+#include <optional>
 #include <utility>
 
 namespace ramferry {
@@ -33,43 +34,47 @@ struct LoopHello {
   std::uint32_t queue_pairs = 0;
 };
 
-std::vector<std::byte> encode(const LoopHello& hello) {
-  std::vector<std::byte> bytes;
-  WireWriter(bytes).u64(kMagic).u64(hello.bytes).u32(hello.queue_pairs);
-  return bytes;
-}
-
-Result<LoopHello> decode_hello(ConstBytes bytes) {
-  WireReader reader(bytes);
-  const std::uint64_t magic = reader.u64();
-  const LoopHello hello{.bytes = reader.u64(), .queue_pairs = reader.u32()};
-  // Private data may have trailing zeros: how long it is says nothing.
-  if (bytes.size() < 20 || magic != kMagic || hello.bytes == 0 || hello.queue_pairs == 0 ||
-      hello.queue_pairs > kMostQueuePairs)
-    return fail(errc::protocol_mismatch, "reading a peer's hello",
-                "the other end must be `ramferry bench verbs` of the same version");
-  return hello;
-}
-
+/// Where it may write.
 struct LoopAnswer {
   std::uint64_t base = 0;
   std::uint32_t key = 0;
 };
 
-std::vector<std::byte> encode(const LoopAnswer& answer) {
+/// Either of them is two numbers behind the magic.
+struct Words {
+  std::uint64_t first = 0;
+  std::uint32_t second = 0;
+};
+
+std::vector<std::byte> encode(Words words) {
   std::vector<std::byte> bytes;
-  WireWriter(bytes).u64(kMagic).u64(answer.base).u32(answer.key);
+  WireWriter(bytes).u64(kMagic).u64(words.first).u32(words.second);
   return bytes;
 }
 
-Result<LoopAnswer> decode_answer(ConstBytes bytes) {
+/// Nothing unless it begins as one. Private data may have trailing zeros: how long it is says nothing.
+std::optional<Words> decode(ConstBytes bytes) {
+  if (bytes.size() < 20) return std::nullopt;
   WireReader reader(bytes);
   const std::uint64_t magic = reader.u64();
-  const LoopAnswer answer{.base = reader.u64(), .key = reader.u32()};
-  if (bytes.size() < 20 || magic != kMagic)
+  const Words words{.first = reader.u64(), .second = reader.u32()};
+  return magic == kMagic ? std::optional(words) : std::nullopt;
+}
+
+Result<LoopHello> decode_hello(ConstBytes bytes) {
+  const auto words = decode(bytes);
+  if (!words || words->first == 0 || words->second == 0 || words->second > kMostQueuePairs)
+    return fail(errc::protocol_mismatch, "reading a peer's hello",
+                "the other end must be `ramferry bench verbs` of the same version");
+  return LoopHello{words->first, words->second};
+}
+
+Result<LoopAnswer> decode_answer(ConstBytes bytes) {
+  const auto words = decode(bytes);
+  if (!words)
     return fail(errc::protocol_mismatch, "reading the answer",
                 "the other end must be `ramferry bench verbs --serve` of the same version");
-  return answer;
+  return LoopAnswer{words->first, words->second};
 }
 
 /// One queue pair and the lists that it has not completed yet.
@@ -119,7 +124,7 @@ class VerbsLoop {
     begin = SteadyClock::now();
     const QueueShape shape{.sends = std::min(depth, domain_->device().max_queue_depth), .receives = 1};
     depth_ = shape.sends;
-    const auto hello = encode(LoopHello{memory_.size(), plan_.queue_pairs});
+    const auto hello = encode({memory_.size(), plan_.queue_pairs});
     for (std::uint32_t i = 0; i < plan_.queue_pairs; ++i) {
       RAMFERRY_TRY_ASSIGN(Connected connected, domain_->connect(shape, {}, hello, deadline));
       if (!connected.queue)
@@ -219,7 +224,7 @@ Result<> serve_one(Acceptor& acceptor, const VerbsLoopHost& host) {
   RAMFERRY_TRY_ASSIGN(const Bytes memory, host.memory(hello.bytes));
   const auto base = reinterpret_cast<std::uintptr_t>(memory.data());
   RAMFERRY_TRY_ASSIGN(const auto region, domain->register_memory(memory, Rights::remote_write, base));
-  const auto answer = encode(LoopAnswer{base, region->remote_key()});
+  const auto answer = encode({base, region->remote_key()});
   std::vector<std::unique_ptr<QueuePair>> pairs;
   while (true) {
     RAMFERRY_TRY_ASSIGN(auto pair, request->accept(*domain, {.sends = 1, .receives = 1}, {}, answer));

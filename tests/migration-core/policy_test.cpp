@@ -134,6 +134,12 @@ TEST(BandwidthMeter, GivesTheSlowerOfTheLastTwoWholeWindows) {
   EXPECT_DOUBLE_EQ(meter.bytes_per_second(), 1e9);
 }
 
+TEST(BandwidthAfter, ExpectsSinglePagesToBeSlowUntilARoundOfThemWasMeasured) {
+  EXPECT_DOUBLE_EQ(bandwidth_after(1, 1e9), 0.5e9);
+  EXPECT_DOUBLE_EQ(bandwidth_after(2, 1e9), 0.5e9);
+  EXPECT_DOUBLE_EQ(bandwidth_after(3, 1e9), 1e9);
+}
+
 TEST(BandwidthMeter, IgnoresAWindowThatMovedNextToNothing) {
   BandwidthMeter meter;
   meter.add(100'000'000, 100ms);
