@@ -32,7 +32,7 @@ bool is_of_bytes(std::string_view parameter) {
 json value_of(std::string_view name, const std::string& text) {
   if (text == "on" || text == "true") return true;
   if (text == "off" || text == "false") return false;
-  const json number = json::parse(text, nullptr, false);
+  json number = json::parse(text, nullptr, false);
   if (number.is_number()) return number;
   const auto bytes = is_of_bytes(name) ? parse_size(text) : fail(errc::unsupported, "reading a size");
   return bytes ? json(*bytes) : json(text);
