@@ -61,7 +61,10 @@ class Tunnel(TravellerCase):
             self.assertTrue(relay.broken.wait(60))
             begun = time.monotonic()
             self.assertEqual(source.migrated(NOTICED)["status"], "failed")
-            self.assertIn(destination.arrived(NOTICED), ("failed", "gone"))
+            if channels == 0:
+                self.assertIn(destination.arrived(NOTICED), ("failed", "gone"))
+            # With multifd a QEMU may wait for ever for the channel that lost most, and its monitor does not answer:
+            # 7.2 does so without a tunnel, too. Its sockets are closed: their process ends.
             took = time.monotonic() - begun
             for end in (near, far):
                 self.assertEqual(end.wait()[0], 1, end.messages)
