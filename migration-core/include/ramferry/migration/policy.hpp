@@ -30,8 +30,8 @@ Verdict judge(const Outlook& outlook) noexcept;
 /// The most bytes that `judge` lets a switchover have.
 std::uint64_t switchover_bytes(const Outlook& outlook) noexcept;
 /// What a switchover may count on after `round` rounds, of what the link was measured to move. The first pass
-/// goes in long runs and leaves single pages, for which a link may take twice as long (measured over
-/// rdma: 1.9); the rounds after it have measured that.
+/// goes in long runs and leaves single pages, for which a link may take twice as long (measured:
+/// 1.9); the rounds after it have measured that.
 double bandwidth_after(unsigned round, double measured) noexcept;
 /// What the downtime would be now; the limit itself while nothing is known.
 Nanoseconds expected_downtime(const Outlook& outlook) noexcept;
