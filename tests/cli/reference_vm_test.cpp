@@ -223,6 +223,24 @@ TEST_F(TableSectionTest, UntouchedPagesCostNothingAndAreUntouchedThere) {
   expect_equal();
 }
 
+TEST_F(TableSectionTest, AnotherMigrationBeginsWithAllOfIt) {
+  source_.set(0, 3, {.kind = PageKind::stamped, .generation = 1});
+  source_.fill(0, 100, 70, {.kind = PageKind::zero, .generation = 2});
+  test::MemoryWriter writer;
+  ASSERT_TRUE(from_.begin(writer));
+  ASSERT_TRUE(from_.finish(writer));
+  ASSERT_EQ(from_.pending(true)->bytes, 0u);
+  writer.content.clear();  // it failed, and another one is tried
+  ASSERT_TRUE(from_.begin(writer));
+  ASSERT_TRUE(load(writer, SectionPart::start));
+  ASSERT_TRUE(from_.finish(writer));
+  ASSERT_TRUE(load(writer, SectionPart::end));
+  expect_equal();
+  // The machine moves on: what came by records is as touched as what was set.
+  ASSERT_TRUE(to_.begin(writer));
+  EXPECT_EQ(to_.pending(true)->bytes, 71 * sizeof(std::uint32_t));
+}
+
 TEST_F(TableSectionTest, RecordsOutsideTheTableAreRefused) {
   for (const auto& [block, first, count] : {std::tuple{2u, 0ull, 1u}, std::tuple{1u, 100ull, 1u},
                                             std::tuple{0u, ~0ull, 2u}, std::tuple{0u, 0ull, ~0u}}) {

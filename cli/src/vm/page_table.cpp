@@ -9,8 +9,10 @@ namespace ramferry::vm {
 PageTable::PageTable(const migration::RamLayout& layout) : pages_(layout.pages()) {
   blocks_.reserve(layout.blocks().size());
   for (const migration::RamBlock& block : layout.blocks()) {
+    const std::uint64_t words = (block.pages() + 63) / 64;
     blocks_.push_back({.entries = std::vector<std::atomic<std::uint32_t>>(block.pages()),
-                       .changed = std::vector<std::atomic<std::uint64_t>>((block.pages() + 63) / 64)});
+                       .changed = std::vector<std::atomic<std::uint64_t>>(words),
+                       .touched = std::vector<std::atomic<std::uint64_t>>(words)});
   }
 }
 
@@ -29,27 +31,24 @@ void PageTable::fill(std::uint32_t block, std::uint64_t first, std::uint64_t cou
     table.entries[page].store(word, std::memory_order_relaxed);
   for (std::uint64_t page = first; page < end;) {
     const std::uint64_t bit = page % 64, bits = std::min(64 - bit, end - page);
-    table.changed[page / 64].fetch_or(~std::uint64_t{0} >> (64 - bits) << bit, std::memory_order_release);
+    table.mark(page / 64, ~std::uint64_t{0} >> (64 - bits) << bit);
     page += bits;
   }
 }
 
 void PageTable::clear() noexcept {
-  for (Block& block : blocks_)
+  for (Block& block : blocks_) {
     for (auto& entry : block.entries) entry.store(0, std::memory_order_relaxed);
+    for (auto& word : block.touched) word.store(0, std::memory_order_relaxed);
+  }
 }
 
 void PageTable::mark_touched() noexcept {
   for (Block& block : blocks_) {
-    const std::uint64_t pages = block.entries.size();
-    for (std::uint64_t first = 0; first < pages; first += 64) {
-      std::uint64_t marks = 0;
-      for (std::uint64_t page = first; page < std::min(first + 64, pages); ++page) {
-        const bool touched = block.entries[page].load(std::memory_order_relaxed) != 0;
-        marks |= std::uint64_t{touched} << (page - first);
-      }
+    for (std::uint64_t word = 0; word < block.touched.size(); ++word) {
       // An entry that is set behind our back is marked by who sets it.
-      if (marks != 0) block.changed[first / 64].fetch_or(marks, std::memory_order_release);
+      if (const std::uint64_t marks = block.touched[word].load(std::memory_order_relaxed); marks != 0)
+        block.changed[word].fetch_or(marks, std::memory_order_release);
     }
   }
 }

@@ -46,7 +46,7 @@ class PageTable {
   void set(std::uint32_t block, std::uint64_t page, PageEntry entry) noexcept {
     Block& table = blocks_[block];
     table.entries[page].store(pack(entry), std::memory_order_relaxed);
-    table.changed[page / 64].fetch_or(std::uint64_t{1} << page % 64, std::memory_order_release);
+    table.mark(page / 64, std::uint64_t{1} << page % 64);
   }
 
   /// The same entry for `count` pages: for tables of millions.
@@ -60,7 +60,8 @@ class PageTable {
 
   /// All are untouched again, as in a new table.
   void clear() noexcept;
-  /// As if every entry that differs from a new table's had just been set.
+  /// As if every entry that was ever set had just been set. Does not look at the entries: a table of millions
+  /// of untouched pages costs microseconds.
   void mark_touched() noexcept;
   std::uint64_t changed() const noexcept;
   /// The change marks of pages [64 × word, 64 × word + 64), which it clears.
@@ -74,7 +75,13 @@ class PageTable {
  private:
   struct Block {
     std::vector<std::atomic<std::uint32_t>> entries;
-    std::vector<std::atomic<std::uint64_t>> changed;
+    std::vector<std::atomic<std::uint64_t>> changed, touched;  // a bit a page; touched: ever set
+
+    void mark(std::uint64_t word, std::uint64_t marks) noexcept {
+      if ((touched[word].load(std::memory_order_relaxed) & marks) != marks)
+        touched[word].fetch_or(marks, std::memory_order_relaxed);
+      changed[word].fetch_or(marks, std::memory_order_release);
+    }
   };
   std::vector<Block> blocks_;
   std::uint64_t pages_ = 0;
