@@ -28,7 +28,7 @@ from benchkit.store import Results                     # noqa: E402
 from benchkit.trace import uniform                     # noqa: E402
 
 PARTS = ["PlainRead|ZeroScan/(zero|dense)/", "Xbzrle", ("Compression", 0.2), "Frame|Hash", "PlanRound",
-         "(Arm1GiB|Harvest1GiB|FirstWrite)/pagemap_scan/anonymous"]
+         "(Arm1GiB|Harvest1GiB|FirstWrite)/(pagemap_scan|userfaultfd)/anonymous"]
 RIG_PARTS = ["Registration/(touched|fresh)/(65536|2097152|16777216)/"]
 GIVE_UP_AFTER = 2       # failures of one contender in one contest
 STEADY = 0.02           # a contest whose medians of ratios are known this well needs no more rounds

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: MIT
 """The benchmark itself, on small memory, for function only: nothing here passes or fails by how fast a machine is.
 
-RAMFERRY_BENCH_BUILD: the build folder with ramferry and plain_loop.
+RAMFERRY_BENCH_BUILD: the build folder with ramferry and plain_loop. The contests over RDMA need a device.
 """
+import glob
+import importlib.util
 import json
 import os
 import shutil
@@ -104,6 +106,42 @@ class WhatTheReportSays(unittest.TestCase):
         self.assertIsNone(value([]))
 
 
+@unittest.skipUnless(importlib.util.find_spec("matplotlib"), "no matplotlib: apt-get install python3-matplotlib")
+class WhatThePageShows(unittest.TestCase):
+    def page(self, data):
+        from benchkit import html
+        return html.page(data, None)
+
+    def test_the_page_needs_nothing_else(self):
+        page = self.page(result(1.0, 2.0))
+        self.assertGreaterEqual(page.count("<svg"), 2)
+        self.assertNotRegex(page, r'(src|href)="(?!#)')     # nothing fetched; inside of a picture: #its-own-parts
+        self.assertNotIn("**", page)
+        self.assertEqual(page.count("<table>"), page.count("</table>"))
+        self.assertEqual(page.count("<ul>"), page.count("</ul>"))
+
+    def test_a_loser_and_a_failure_are_seen(self):
+        page = self.page(result(3.0, 1.0, failed=True))
+        self.assertIn('<td class="missed">missed</td>', page)
+        self.assertIn('<td class="failed">failed</td>', page)
+        self.assertIn("failed: QEMU: it fell over", page)
+        self.assertIn("<b>QEMU multifd</b> was faster, 0.33", page)
+
+    def test_text_of_others_is_no_markup(self):
+        data = result(1.0, 2.0)
+        data["machine"]["cpu"] = "<script>x</script>"
+        self.assertNotIn("<script>", self.page(data))
+
+    def test_the_picture_is_drawn_of_what_there_is(self):
+        from benchkit import plots
+        with tempfile.TemporaryDirectory() as folder:
+            for name, figures in (("all", Figures(result(1.0, 2.0))), ("failed", Figures(result(1.0, 2.0, failed=True)))):
+                path = os.path.join(folder, name + ".png")
+                plots.summary(figures, path)
+                with open(path, "rb") as file:
+                    self.assertEqual(file.read(8), b"\x89PNG\r\n\x1a\n")
+
+
 @unittest.skipUnless(shutil.which("qemu-system-x86_64"), "no QEMU: apt-get install qemu-system-x86")
 class TheDriver(unittest.TestCase):
     def setUp(self):
@@ -111,10 +149,10 @@ class TheDriver(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.out = os.path.join(self.folder, "results.json")
 
-    def bench(self, *options, pairs=1):
+    def bench(self, *options, pairs=1, timeout=280):
         done = subprocess.run([sys.executable, os.path.join(HERE, "bench.py"), "--build", BUILD, "--ram", str(MIB),
                                "--pairs", str(pairs), "--no-touch", "--no-parts", "--out", self.out, *options],
-                              capture_output=True, text=True, timeout=280)
+                              capture_output=True, text=True, timeout=timeout)
         self.assertTrue(os.path.exists(self.out), done.stderr)
         with open(self.out) as file:
             return done, json.load(file)
@@ -199,6 +237,20 @@ class TheDriver(unittest.TestCase):
         self.assertEqual([run["bytes"] for run in report["runs"]], [16 << 20] * 2)
         self.assertTrue(all(run["copied-bytes"] == 0 for run in report["runs"]))
         self.assertEqual(serving.wait(60), 0)
+
+    @unittest.skipUnless(glob.glob("/sys/class/infiniband/*"), "no RDMA device: run it in tests/soft-roce/rig")
+    def test_contenders_over_rdma_are_measured(self):
+        done, data = self.bench("--rig", timeout=800)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertEqual(sorted(data["contests"]), ["rdma-bulk", "rdma-dynamic", "rdma-pin-all", "rdma-round-trip",
+                                                    "rdma-scattered", "rdma-second", "rdma-zero"])
+        for key, contest in data["contests"].items():
+            for each in contest["rounds"]:
+                for name in contest["contenders"]:
+                    self.assertGreater(each[name]["seconds"], 0, (key, name))
+        rows = {row.key: row.verdict for row in Figures(None, data).rows() if row.key.startswith("rdma")}
+        self.assertGreater(len(rows), 10)
+        self.assertFalse({"failed", "not measured"} & set(rows.values()), rows)
 
 
 if __name__ == "__main__":

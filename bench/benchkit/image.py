@@ -34,7 +34,7 @@ def partly_zero(size, share=0.3):
 
 
 class Images:
-    """Makes each image once; all gone when it is closed."""
+    """Makes each image once; they stay in the folder, which belongs to who gave it."""
 
     KINDS = {"dense": dense, "text": text, "partly-zero": partly_zero}
 

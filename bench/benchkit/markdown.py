@@ -30,6 +30,9 @@ out (an issue at https://github.com/ramferry/ramferry): `ramferry bench` measure
 - Every contest has as many rounds as are said below, and the time that is left goes to those whose ratios spread most.
 - For round trips each side has a processor of its own, in a tunnel and without; all else is left to the scheduler.
 - A contender that fails is shown as failed.
+- Not every combination of workload, transport, lanes and pinning is run, or it would take a day: contents (W0, W1, W3)
+  and dirty traces (W4-W7) over `tcp:` with one lane, bulk (W2) over `tcp:`, `unix:` and with two lanes, and over `rdma:`
+  bulk, scattered, 30 % zero and one dirty trace. `./dev bench --list` names them.
 - On soft-RoCE whoever posts a write does the moving, so lanes that are posted from several threads buy processors.
   ramferry and the verbs loop post their four lanes so; QEMU and `ib_write_bw` have one thread that posts.
 - In the **rig** (soft-RoCE in an emulated guest) absolute figures mean nothing; ratios within one boot do. No figure
