@@ -5,12 +5,16 @@
 It shares no code, and no author's assumptions, with the program it checks: it holds the whole file in memory, keeps
 the newest content of every page, and lets the JSON description at the end say how long each device's state is.
 
-usage: savevm_reader.py FILE [CHANNEL...]    prints a JSON summary; CHANNEL: what came over each of multifd's
+usage: savevm_reader.py FILE [CHANNEL...] [--memory FOLDER]
+
+Prints a JSON summary. CHANNEL: what came over each of multifd's. With --memory FOLDER each RAM block's content, as the
+stream leaves it, is written to FOLDER/BLOCK.ram.
 """
+import argparse
 import hashlib
 import json
+import os
 import struct
-import sys
 import zlib
 
 EOF, START, PART, END, FULL, SUBSECTION, DESCRIPTION, CONFIGURATION, COMMAND, FOOTER = 0, 1, 2, 3, 4, 5, 6, 7, 8, 0x7e
@@ -264,6 +268,8 @@ def undelta(page, delta):
 
 
 def device_bytes(device):
+    if "x-ramferry-bytes" in device:        # ramferry's own devices say it outright
+        return device["x-ramferry-bytes"]
     return sum(field["size"] * field.get("array_len", 1) for field in device.get("fields", [])) + sum(
         1 + 1 + len(part["vmsd_name"]) + 4 + device_bytes(part) for part in device.get("subsections", []))
 
@@ -277,7 +283,18 @@ def read(path, *channels):
     return stream
 
 
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file")
+    parser.add_argument("channels", nargs="*", metavar="CHANNEL")
+    parser.add_argument("--memory", metavar="FOLDER")
+    options = parser.parse_args()
+    stream = read(options.file, *options.channels)
+    for name in stream.blocks if options.memory else ():
+        with open(os.path.join(options.memory, name + ".ram"), "wb") as file:
+            file.write(stream.memory(name))
+    print(json.dumps(stream.summary(), indent=1))
+
+
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    print(json.dumps(read(*sys.argv[1:]).summary(), indent=1))
+    main()
