@@ -6,7 +6,10 @@
 #include <ramferry/side_streams.hpp>
 
 #include <array>
+#include <functional>
 #include <future>
+#include <memory>
+#include <utility>
 #include <vector>
 
 namespace ramferry::tunnel {
@@ -44,16 +47,7 @@ class LyingOpener {
   void say(const Message& message) { ASSERT_TRUE(channel_->send(encode(message))); }
   SideStreams& sides() { return dynamic_cast<SideStreams&>(*channel_); }
   std::unique_ptr<ByteStream> user() { return dialled_.take(); }
-  /// Until the far end says that it is done with a stream; what it said about it before.
-  std::vector<MessageType> answers() {
-    std::vector<MessageType> types;
-    while (types.empty() || types.back() != MessageType::closed) {
-      std::array<std::byte, kMessageBytes> buffer{};
-      if (!receive_exactly(*channel_, buffer, Deadline::after(seconds(30)))) break;
-      types.push_back(decode(buffer)->type);
-    }
-    return types;
-  }
+  std::vector<MessageType> answers() { return hear_until_closed(*channel_); }
 
  private:
   NullLog log_;
@@ -105,6 +99,88 @@ TEST(TunnelSides, AConnectionThatBreaksIsTheStreamsFailure) {
   (*side)->cancel();
   (void)user->send(random_bytes(4 << 20, 6));  // into a connection that is gone
   EXPECT_EQ(opener.answers(), (std::vector{MessageType::reset, MessageType::closed}));
+}
+
+/// The opening end's channel, whose side streams cannot be opened.
+class SidelessChannel : public LingeringChannel, public SideStreams {
+ public:
+  SidelessChannel(std::unique_ptr<Channel> channel, std::function<void()> over_opening,
+                  std::function<void()> at_side)
+      : LingeringChannel(std::move(channel), MessageType::open_beside, std::move(over_opening)),
+        at_side_(std::move(at_side)) {}
+  bool offers_sides() const noexcept override { return true; }
+  Result<std::unique_ptr<ByteStream>> open_side(std::uint32_t /*number*/, Deadline /*deadline*/) override {
+    at_side_();
+    return fail(errc::peer_gone, "opening a side stream");
+  }
+  void admit_sides(std::size_t /*most*/) override {}
+  Result<std::unique_ptr<ByteStream>> take_side(std::uint32_t /*number*/, Deadline /*deadline*/) override {
+    return fail(errc::wrong_state, "waiting for a side stream");
+  }
+  void abandon_side(std::uint32_t /*number*/) noexcept override {}
+
+ private:
+  const std::function<void()> at_side_;
+};
+
+TEST(TunnelSides, AStreamDoesNothingBeforeItsOpeningIsOnItsWay) {
+  auto pair = test::make_loopback_pair();
+  NullLog log;
+  std::promise<void> side_wanted;
+  bool too_soon = false;
+  Session near(std::make_unique<SidelessChannel>(
+                   std::move(pair.source),
+                   [&, wanted = side_wanted.get_future().share()] { too_soon = happens_soon(wanted); },
+                   [&] { side_wanted.set_value(); }),
+               {}, Dial{}, log);
+  auto running = std::async(std::launch::async, [&] { return near.run(); });
+  Plain plain = make_plain(true);
+  EXPECT_TRUE(near.open(std::move(plain.tunnel)));
+  EXPECT_FALSE(too_soon);
+  EXPECT_EQ(hear_until_closed(*pair.destination),
+            (std::vector{MessageType::open_beside, MessageType::reset, MessageType::closed}));
+  near.cancel();
+}
+
+TEST(TunnelSides, ASessionCanBeCancelledWhileAnOpeningDoesNotGetThrough) {
+  auto pair = test::make_loopback_pair();
+  NullLog log;
+  std::promise<void> stuck, go_on;
+  Session near(std::make_unique<SidelessChannel>(
+                   std::move(pair.source),
+                   [&] {
+                     stuck.set_value();
+                     go_on.get_future().wait();
+                   },
+                   [] {}),
+               {}, Dial{}, log);
+  auto running = std::async(std::launch::async, [&] { return near.run(); });
+  Plain plain = make_plain(true);
+  auto opening = std::async(std::launch::async, [&] { return near.open(std::move(plain.tunnel)); });
+  stuck.get_future().wait();
+  auto cancelling = std::async(std::launch::async, [&] { near.cancel(); });
+  EXPECT_EQ(cancelling.wait_for(seconds(20)), std::future_status::ready);
+  go_on.set_value();
+  EXPECT_FALSE(opening.get());
+  EXPECT_TRUE(read_to_end(*plain.user).empty());
+}
+
+TEST(TunnelSides, ClientsThatCloseAtOnceDoNotHarmTheOthers) {
+  TunnelPair tunnel(Fabric::unix_socket, {.most_streams = 1000});
+  auto a = tunnel.open();
+  auto b = tunnel.take_dialled();
+  ASSERT_TRUE(b);
+  for (int client = 0; client < 300; ++client) {
+    Plain plain = make_plain(true);
+    plain.user.reset();
+    ASSERT_TRUE(tunnel.near->open(std::move(plain.tunnel)));
+    const auto dialled = tunnel.take_dialled();
+    ASSERT_TRUE(dialled);
+    EXPECT_TRUE(read_to_end(*dialled).empty());
+  }
+  ASSERT_TRUE(a->send(as_bytes("still here")));
+  ASSERT_TRUE(a->finish(Deadline::after(seconds(20))));
+  EXPECT_EQ(read_to_end(*b).size(), 10u);
 }
 
 }  // namespace

@@ -4,8 +4,10 @@
 #pragma once
 
 #include "../../tcp/src/socket_stream.hpp"
+#include "messages.hpp"
 #include "support/loopback_channel.hpp"
 
+#include <ramferry/forwarding_channel.hpp>
 #include <ramferry/posix_transport.hpp>
 #include <ramferry/tcp/transport.hpp>
 #include <ramferry/tunnel/tunnel.hpp>
@@ -26,6 +28,7 @@
 #include <mutex>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace ramferry::tunnel {
@@ -108,6 +111,37 @@ inline std::vector<std::byte> read_to_end(ByteStream& from) {
     if (!got || *got == 0) return all;
     all.insert(all.end(), piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(*got));
   }
+}
+
+/// Until the session at the other end of `channel` is done with a stream: what it said, in order.
+inline std::vector<MessageType> hear_until_closed(Channel& channel) {
+  std::vector<MessageType> types;
+  while (types.empty() || types.back() != MessageType::closed) {
+    std::array<std::byte, kMessageBytes> buffer{};
+    if (!receive_exactly(channel, buffer, Deadline::after(seconds(30)))) break;
+    types.push_back(decode(buffer)->type);
+  }
+  return types;
+}
+
+/// A channel that calls `linger` before it sends a message of that type.
+class LingeringChannel : public ForwardingChannel {
+ public:
+  LingeringChannel(std::unique_ptr<Channel> channel, MessageType over, std::function<void()> linger)
+      : ForwardingChannel(std::move(channel)), over_(over), linger_(std::move(linger)) {}
+  Result<> send(ConstBytes bytes) override {
+    if (decode(bytes)->type == over_) linger_();
+    return ForwardingChannel::send(bytes);
+  }
+
+ private:
+  const MessageType over_;
+  const std::function<void()> linger_;
+};
+
+/// For what must not happen: whether it does while somebody lingers.
+inline bool happens_soon(const std::shared_future<void>& event) {
+  return event.wait_for(std::chrono::milliseconds(200)) == std::future_status::ready;
 }
 
 /// The program behind the far end: what is dialled waits here for the test.

@@ -5,6 +5,7 @@
 #include <ramferry/tunnel/tunnel.hpp>
 
 #include <array>
+#include <atomic>
 #include <map>
 #include <utility>
 
@@ -89,7 +90,7 @@ class Session::Impl {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   bool ended_ = false;
-  bool cancelled_ = false;
+  std::atomic<bool> cancelled_ = false;
   std::uint64_t opened_ = 0;
   std::uint32_t last_side_ = 0;
   std::map<std::uint32_t, std::unique_ptr<Rings>> rings_;
@@ -110,8 +111,8 @@ Result<Rings*> Session::Impl::rings_of(std::uint32_t number) {
 Result<> Session::Impl::open(std::unique_ptr<ByteStream> plain) {
   if (line_.dials())
     return fail(errc::wrong_state, "opening a tunnel stream: this end answers, it does not open");
+  const bool beside = sides_ != nullptr && sides_->offers_sides();
   std::unique_ptr<Stream> stream;  // the one that is replaced is joined outside the lock
-  Message opening;
   std::uint32_t number = 1;
   {
     const std::lock_guard lock(mutex_);
@@ -123,18 +124,21 @@ Result<> Session::Impl::open(std::unique_ptr<ByteStream> plain) {
     if (number > options_.most_streams)
       return fail(errc::in_use,
                   "opening a tunnel stream: all " + std::to_string(options_.most_streams) + " are in use");
-    if (sides_ != nullptr && sides_->offers_sides()) {
-      opening = {MessageType::open_beside, number, ++last_side_};
+    if (beside) {
+      // Before there is the stream, which may end, and say so, at once. What is answered waits for the lock.
+      RAMFERRY_TRY(uplink_.send({MessageType::open_beside, number, ++last_side_}));
       stream = std::make_unique<SideStream>(number, uplink_, std::move(plain), Dial{}, *sides_, last_side_);
     } else {
       RAMFERRY_TRY_ASSIGN(Rings * rings, rings_of(number));
-      opening = {MessageType::open, number, options_.ring_bytes};
       stream = std::make_unique<RingStream>(number, *rings, uplink_, std::move(plain), Dial{});
     }
     stream.swap(streams_[number]);
     ++opened_;
   }
-  return uplink_.send(opening);
+  if (beside) return {};
+  // Not under the lock: the other end answers this in the thread in which it takes messages in, and that must
+  // not have to wait for ours. Until then a stream with rings says nothing.
+  return uplink_.send({MessageType::open, number, options_.ring_bytes});
 }
 
 Result<> Session::Impl::check_opening(const Message& message) const {
@@ -245,10 +249,7 @@ Result<> Session::Impl::wait_until_idle(Deadline deadline) {
 }
 
 void Session::Impl::cancel() noexcept {
-  {
-    const std::lock_guard lock(mutex_);
-    cancelled_ = true;
-  }
+  cancelled_ = true;  // without the lock, under which open() may be waiting for the fabric
   fabric_->cancel();
 }
 
