@@ -123,6 +123,30 @@ TEST(TunnelRings, RefusesOneStreamTooMany) {
   EXPECT_TRUE(refused.error().is(errc::in_use));
 }
 
+TEST(TunnelRings, DialOnlyWhenTheOpenerIsAnswered) {
+  auto pair = test::make_loopback_pair();
+  NullLog log;
+  std::promise<void> dialled;
+  bool too_soon = false;
+  Session far(
+      std::make_unique<LingeringChannel>(
+          std::move(pair.destination), MessageType::opened,
+          [&, event = dialled.get_future().share()] { too_soon = happens_soon(event); }),
+      {},
+      [&]() -> Result<std::unique_ptr<ByteStream>> {
+        dialled.set_value();
+        return fail(errc::peer_gone, "dialling");
+      },
+      log);
+  auto running = std::async(std::launch::async, [&] { return far.run(); });
+  EXPECT_TRUE(pair.source->send(encode({MessageType::open, 1, Options{}.ring_bytes})));
+  EXPECT_EQ(hear_until_closed(*pair.source),
+            (std::vector{MessageType::opened, MessageType::reset, MessageType::closed}));
+  far.cancel();
+  running.wait();
+  EXPECT_FALSE(too_soon);
+}
+
 TEST_P(Tunnel, ClosesTheOpenersSocketWhenDiallingFails) {
   TunnelPair tunnel(GetParam(), {}, true);
   auto a = tunnel.open();

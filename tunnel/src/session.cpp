@@ -158,23 +158,29 @@ Result<> Session::Impl::check_opening(const Message& message) const {
 }
 
 Result<> Session::Impl::accept(const Message& message) {
-  std::unique_ptr<Stream> stream;  // the one that is replaced is joined outside the lock
+  const bool beside = message.type == MessageType::open_beside;
+  Rings* rings = nullptr;
   {
     const std::lock_guard lock(mutex_);
     RAMFERRY_TRY(check_opening(message));
-    if (message.type == MessageType::open_beside) {
-      stream = std::make_unique<SideStream>(message.stream, uplink_, nullptr, line_.join(), *sides_,
-                                            message.value);
-    } else {
-      RAMFERRY_TRY_ASSIGN(Rings * rings, rings_of(message.stream));
-      stream = std::make_unique<RingStream>(message.stream, *rings, uplink_, nullptr, line_.join());
-      RAMFERRY_TRY(stream->on_opened());  // the opener's ring was exposed before it asked
+    if (!beside) {
+      RAMFERRY_TRY_ASSIGN(rings, rings_of(message.stream));
     }
-    stream.swap(streams_[message.stream]);
-    ++opened_;
   }
-  if (message.type == MessageType::open_beside) return {};
-  return uplink_.send({MessageType::opened, message.stream, 0});
+  // Before there is the stream, which may fail, and say so, at once.
+  if (!beside) RAMFERRY_TRY(uplink_.send({MessageType::opened, message.stream, 0}));
+  std::unique_ptr<Stream> stream;  // the one that is replaced is joined outside the lock
+  const std::lock_guard lock(mutex_);
+  if (beside) {
+    stream =
+        std::make_unique<SideStream>(message.stream, uplink_, nullptr, line_.join(), *sides_, message.value);
+  } else {
+    stream = std::make_unique<RingStream>(message.stream, *rings, uplink_, nullptr, line_.join());
+    RAMFERRY_TRY(stream->on_opened());  // the opener's ring was exposed before it asked
+  }
+  stream.swap(streams_[message.stream]);
+  ++opened_;
+  return {};
 }
 
 Result<> Session::Impl::handle(const Message& message) {
