@@ -82,6 +82,7 @@ class SocketChannel final : public Channel, public SideStreams, private LaneOwne
   bool offers_sides() const noexcept override { return setup_.open_side != nullptr; }
   Result<std::unique_ptr<ByteStream>> open_side(std::uint32_t number, Deadline deadline) override;
   void admit_sides(std::size_t most) override;
+  bool expect_side(std::uint32_t number) override;
   Result<std::unique_ptr<ByteStream>> take_side(std::uint32_t number, Deadline deadline) override;
   void abandon_side(std::uint32_t number) noexcept override;
 

@@ -17,6 +17,10 @@ void SocketChannel::admit_sides(std::size_t most) {
   if (setup_.door) setup_.door->admit(most);
 }
 
+bool SocketChannel::expect_side(std::uint32_t number) {
+  return setup_.door && setup_.door->expect(number);
+}
+
 Result<std::unique_ptr<ByteStream>> SocketChannel::take_side(std::uint32_t number, Deadline deadline) {
   if (!setup_.door)
     return fail(errc::wrong_state, "waiting for a side stream: this end opens them, it does not take them");

@@ -15,24 +15,33 @@
 
 namespace ramferry::tcp {
 
+/// What it remembers is bounded: numbers that were announced and not taken or abandoned yet, and at most so
+/// many early connections as admit() says. The numbers rise, so that what comes late is known from what comes
+/// early.
 class SideDoor {
  public:
-  /// Closed until this is called.
-  void admit(std::size_t most);
+  /// So many may come before their numbers are announced; none until this is called.
+  void admit(std::size_t most_early);
+  /// The peer announced `number`. False unless it is greater than all before.
+  bool expect(std::uint32_t number);
   /// Whether it was wanted; if not, `socket` is the caller's still.
   bool put(std::uint32_t number, UniqueFd& socket);
+  /// Of a number that was announced, once; errc::cancelled if it was not, or is abandoned.
   Result<UniqueFd> take(std::uint32_t number, Deadline deadline);
   void abandon(std::uint32_t number) noexcept;
   /// For good.
   void close() noexcept;
+  /// How many numbers and connections it remembers.
+  std::size_t remembered() const;
 
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::size_t most_ = 0;
+  std::size_t most_early_ = 0;
   bool closed_ = false;
-  std::map<std::uint32_t, UniqueFd> waiting_;
-  std::set<std::uint32_t> abandoned_;
+  std::uint32_t newest_ = 0;                   ///< number that was announced
+  std::set<std::uint32_t> expected_;           ///< announced, and neither taken nor abandoned
+  std::map<std::uint32_t, UniqueFd> waiting_;  ///< of these, and early ones: their numbers are newer
 };
 
 }  // namespace ramferry::tcp

@@ -6,8 +6,11 @@
 #include <ramferry/side_streams.hpp>
 
 #include <array>
+#include <cstddef>
+#include <filesystem>
 #include <functional>
 #include <future>
+#include <iterator>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -48,6 +51,19 @@ class LyingOpener {
   SideStreams& sides() { return dynamic_cast<SideStreams&>(*channel_); }
   std::unique_ptr<ByteStream> user() { return dialled_.take(); }
   std::vector<MessageType> answers() { return hear_until_closed(*channel_); }
+  /// Opens a stream beside the channel, and gives it up before its connection comes.
+  void give_up(std::uint32_t side) {
+    say({MessageType::open_beside, 1, side});
+    say({MessageType::reset, 1, 0});
+    EXPECT_EQ(answers(), std::vector{MessageType::closed});
+    say({MessageType::closed, 1, 0});
+    EXPECT_TRUE(user());
+  }
+  /// How the far end's session ended; it is cancelled if it does not.
+  Result<> result() {
+    if (run_.wait_for(seconds(20)) != std::future_status::ready) far_->cancel();
+    return run_.get();
+  }
 
  private:
   NullLog log_;
@@ -87,6 +103,52 @@ TEST(TunnelSides, AStreamWhoseConnectionNeverComesIsDroppedWhenTheOpenerGivesUp)
   EXPECT_EQ(opener.answers(), std::vector{MessageType::closed});
 }
 
+std::ptrdiff_t open_files() {
+  return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {});
+}
+
+TEST(TunnelSides, AConnectionThatComesTooLateIsClosed) {
+  LyingOpener opener;
+  opener.give_up(7);
+  const auto before = open_files();
+  auto late = opener.sides().open_side(7, Deadline::after(seconds(20)));
+  ASSERT_TRUE(late);
+  std::byte byte{};
+  const auto got = (*late)->receive(std::span(&byte, 1), Deadline::after(seconds(20)));
+  EXPECT_TRUE(got ? *got == 0 : got.error().is(errc::peer_gone)) << "it is open";
+  late->reset();
+  EXPECT_EQ(open_files(), before);
+}
+
+TEST(TunnelSides, StreamsThatFailedLeaveRoomForOthers) {
+  LyingOpener opener;
+  std::vector<std::unique_ptr<ByteStream>> late;
+  std::uint32_t number = 1;
+  for (; number <= 2 * Options{}.most_streams; ++number) {
+    opener.give_up(number);
+    auto side = opener.sides().open_side(number, Deadline::after(seconds(20)));
+    ASSERT_TRUE(side);
+    late.push_back(std::move(*side));
+  }
+  auto side = opener.sides().open_side(number, Deadline::after(seconds(20)));
+  ASSERT_TRUE(side);
+  opener.say({MessageType::open_beside, 1, number});
+  ASSERT_TRUE((*side)->send(as_bytes("room")));
+  auto user = opener.user();
+  ASSERT_TRUE(user);
+  std::array<std::byte, 4> text{};
+  EXPECT_TRUE(receive_exactly(*user, text, Deadline::after(seconds(20))));
+}
+
+TEST(TunnelSides, ANumberThatWasUsedBeforeIsABreach) {
+  LyingOpener opener;
+  opener.say({MessageType::open_beside, 1, 7});
+  opener.say({MessageType::open_beside, 2, 7});
+  const auto result = opener.result();
+  ASSERT_FALSE(result);
+  EXPECT_TRUE(result.error().is(errc::protocol_mismatch)) << result.error().message();
+}
+
 TEST(TunnelSides, AConnectionThatBreaksIsTheStreamsFailure) {
   LyingOpener opener;
   opener.say({MessageType::open_beside, 1, 7});
@@ -114,6 +176,7 @@ class SidelessChannel : public LingeringChannel, public SideStreams {
     return fail(errc::peer_gone, "opening a side stream");
   }
   void admit_sides(std::size_t /*most*/) override {}
+  bool expect_side(std::uint32_t /*number*/) override { return false; }
   Result<std::unique_ptr<ByteStream>> take_side(std::uint32_t /*number*/, Deadline /*deadline*/) override {
     return fail(errc::wrong_state, "waiting for a side stream");
   }

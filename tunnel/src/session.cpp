@@ -165,6 +165,10 @@ Result<> Session::Impl::accept(const Message& message) {
     RAMFERRY_TRY(check_opening(message));
     if (!beside) {
       RAMFERRY_TRY_ASSIGN(rings, rings_of(message.stream));
+    } else if (!sides_->expect_side(message.value)) {
+      return fail(errc::protocol_mismatch, "tunnel stream " + std::to_string(message.stream) +
+                                               " is beside the channel as number " +
+                                               std::to_string(message.value) + ", which is not a new one");
     }
   }
   // Before there is the stream, which may fail, and say so, at once.

@@ -26,12 +26,16 @@ class SideStreams {
   virtual Result<std::unique_ptr<ByteStream>> open_side(std::uint32_t number, Deadline deadline) = 0;
 
   /// The listening end, before it serves its next connection: side streams are welcome from here on, `most`
-  /// at once that were not taken yet. They arrive while its listener accepts.
+  /// at once that were not expected yet. They arrive while its listener accepts.
   virtual void admit_sides(std::size_t most) = 0;
-  /// Waits for the one that was opened as `number`; errc::cancelled once it was abandoned or the channel has
+  /// The peer has said that it opens `number`. False, and not expected, unless that is greater than all
+  /// before and this end takes side streams. Each is to be taken or abandoned: what comes after that, or was
+  /// left out, is turned away.
+  virtual bool expect_side(std::uint32_t number) = 0;
+  /// Waits for the one that is expected as `number`; errc::cancelled once it was abandoned or the channel has
   /// ended.
   virtual Result<std::unique_ptr<ByteStream>> take_side(std::uint32_t number, Deadline deadline) = 0;
-  /// Ends take_side() for `number`, which is called once, before or after.
+  /// Ends take_side() for `number`, if it was not taken yet.
   virtual void abandon_side(std::uint32_t number) noexcept = 0;
 };
 
