@@ -41,7 +41,11 @@ class Splicer {
     for (;;) {
       const ssize_t got = ::splice(source_.socket(), nullptr, pipe_.in.get(), nullptr, kMostAtOnce,
                                    SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-      if (got >= 0) return static_cast<std::size_t>(got);
+      if (got > 0) return static_cast<std::size_t>(got);
+      if (got == 0) {
+        RAMFERRY_TRY(source_.check_reachable());  // one that was cancelled looks like one that has ended
+        return std::size_t{0};
+      }
       if (errno == EAGAIN)
         RAMFERRY_TRY(wait_readable());
       else if (errno != EINTR)
