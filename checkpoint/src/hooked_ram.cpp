@@ -146,7 +146,7 @@ class HookedRam::Ahead {
       // The last lots, behind which nothing comes, are left to keep().
       for (std::size_t first = 0; first + kAhead < pages; first += kLotPages) {
         if (!await_later(*blocks_[block], first, seen)) return;
-        // What goes wrong here, keep() meets again.
+        // keep() stores what was not, and meets what goes wrong here again, unless it has passed.
         if (!blocks_[block]->store_ahead(into_, block, first, kLotPages)) return;
       }
     }

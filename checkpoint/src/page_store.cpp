@@ -59,10 +59,26 @@ Result<> PageStore::confirm(std::span<const Piece> pieces) {
 Result<> PageStore::write_all(std::span<const Piece> pieces, Before before) {
   std::vector<Target> targets;
   targets.reserve(pieces.size());
-  for (const Piece& piece : pieces) RAMFERRY_TRY(place(piece, before, targets));
-  RAMFERRY_TRY(write_out(targets));
+  const auto store = [&]() -> Result<> {
+    for (const Piece& piece : pieces) RAMFERRY_TRY(place(piece, before, targets));
+    return write_out(targets);
+  };
+  if (Result<> stored = store(); !stored) {
+    distrust(pieces);
+    return stored;
+  }
   write_back(targets.size() * kPageBytes);
   return {};
+}
+
+/// The books say what should have come into the slots: some of it did not.
+void PageStore::distrust(std::span<const Piece> pieces) {
+  const std::lock_guard lock(mutex_);
+  for (const Piece& piece : pieces) {
+    const std::uint64_t end = piece.offset + piece.bytes.size();
+    for (std::uint64_t page = piece.offset / kPageBytes; page * kPageBytes < end; ++page)
+      if (auto& chunk = chunks_[piece.block][page / kChunkPages]) chunk->stale[page % kChunkPages] = true;
+  }
 }
 
 /// Lets the disk begin with what was written, so that less is left when the guest waits for it.

@@ -37,7 +37,8 @@ class PageStore {
   Result<> set_blocks(std::vector<BlockInfo> blocks);
   const std::vector<BlockInfo>& blocks() const noexcept { return blocks_; }
 
-  /// The pieces must lie inside their blocks. errc::no_space when the disk is full.
+  /// The pieces must lie inside their blocks. errc::no_space when the disk is full: what their pages are then
+  /// is not known until all of them are written again, or confirmed.
   Result<> write(std::span<const Piece> pieces);
   /// Whole pages that may have been written before, ahead of their time: what is the same still is left
   /// alone, and none counts as overwritten. Only while nobody else writes to them.
@@ -77,6 +78,7 @@ class PageStore {
   enum class Before : std::uint8_t { obsolete, perhaps_the_same };
   Result<> write_all(std::span<const Piece> pieces, Before before);
   Result<> place(const Piece& piece, Before before, std::vector<Target>& targets);
+  void distrust(std::span<const Piece> pieces);
   void write_back(std::uint64_t bytes);
   Result<> write_out(std::span<const Target> targets);
   Result<std::uint32_t> take_slot(bool whole);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // When a checkpoint is on the disk: seen at the system calls, of which this program has its own.
 #include "checkpoint/stream_builder.hpp"
+#include "checkpoint/system_calls.hpp"
 
 #include <ramferry/checkpoint/receiver.hpp>
 
@@ -24,7 +25,6 @@ struct Event {
 std::mutex mutex;
 std::vector<Event> events;
 std::atomic<std::size_t> stream_read = 0;
-std::atomic<std::int64_t> room = INT64_MAX;  ///< files may grow up to here
 
 void note(const std::string& call) {
   const std::lock_guard lock(mutex);
@@ -44,10 +44,17 @@ extern "C" int rename(const char* from, const char* to) noexcept {
 }
 extern "C" ssize_t pwritev(int fd, const iovec* pieces, int count, off_t at) {
   ramferry::checkpoint::note("write");
-  return ::syscall(SYS_pwritev, fd, pieces, count, at, 0);
+  // What there is room for is written, as the kernel does.
+  off_t end = at;
+  int fitting = 0;
+  while (fitting < count &&
+         end + static_cast<off_t>(pieces[fitting].iov_len) <= ramferry::test::room_to_write)
+    end += static_cast<off_t>(pieces[fitting++].iov_len);
+  if (fitting == 0 && count > 0) return ++ramferry::test::writes_refused, errno = ENOSPC, -1;
+  return ::syscall(SYS_pwritev, fd, pieces, fitting, at, 0);
 }
 extern "C" int fallocate(int fd, int mode, off_t at, off_t length) {
-  if (at + length > ramferry::checkpoint::room) return errno = ENOSPC, -1;
+  if (at + length > ramferry::test::room_to_reserve) return errno = ENOSPC, -1;
   return static_cast<int>(::syscall(SYS_fallocate, fd, mode, at, length));
 }
 
@@ -90,7 +97,6 @@ class DurabilityTest : public ::testing::Test {
     events.clear();
     stream_read = 0;
   }
-  ~DurabilityTest() override { room = INT64_MAX; }
 
   Result<ReceiveReport> receive() {
     Receiver receiver(Link(std::make_unique<CountedStream>(stream_.bytes())), {.path = folder_ / "vm.ckpt"},
@@ -132,7 +138,7 @@ TEST_F(DurabilityTest, TheSourceIsToldWhenFileAndNameAreOnTheDisk) {
 }
 
 TEST_F(DurabilityTest, RoomForTheRestIsTakenBeforeTheLastPart) {
-  room = 3 * static_cast<std::int64_t>(kPage);  // for the page, and not for index and state
+  const test::FullDisk full(test::room_to_reserve, 3 * kPage);  // for the page, and not for index and state
   const auto result = receive();
   ASSERT_FALSE(result.has_value());
   EXPECT_TRUE(result.error().is(errc::no_space)) << result.error().message();

@@ -2,6 +2,7 @@
 #include "hooked_ram.hpp"
 
 #include "checkpoint/stream_builder.hpp"
+#include "checkpoint/system_calls.hpp"
 #include "checkpoint_writer.hpp"
 
 #include <ramferry/checkpoint/checkpoint_file.hpp>
@@ -67,14 +68,19 @@ class HookedRamTest : public ::testing::Test {
   void put(std::size_t page, const Page& content) {
     std::memcpy(memory_.data() + page * kPage, content.data(), kPage);
   }
-  /// Whether the file has so many pages, within a minute.
-  bool grows_to(std::size_t pages) {
+  /// Whether it becomes so, within a minute.
+  template <class Condition>
+  static bool comes_true(Condition condition) {
     const auto until = std::chrono::steady_clock::now() + std::chrono::minutes(1);
-    while (std::filesystem::file_size(writer_->file().name()) < pages * kPage) {
+    while (!condition()) {
       if (std::chrono::steady_clock::now() > until) return false;
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     return true;
+  }
+  /// Whether the file has so many pages, in that time.
+  bool grows_to(std::size_t pages) {
+    return comes_true([&] { return std::filesystem::file_size(writer_->file().name()) >= pages * kPage; });
   }
   /// Keeps it, and compares with what is in memory.
   void expect_kept() {
@@ -116,6 +122,19 @@ TEST_F(HookedRamTest, StoresAheadAndKeepsWhatPagesBecame) {
   put(5, page_of(9001));
   put(5, page_of(5));
   put(6 * kLot + 2, page_of(2));
+  expect_kept();
+}
+
+TEST_F(HookedRamTest, KeepsWhatADiskThatWasFullForAMomentDidNotTake) {
+  if (std::thread::hardware_concurrency() < 2) GTEST_SKIP() << "one processor: nothing is stored ahead";
+  begin(6 * kLot + 3);
+  {
+    const test::FullDisk full(test::room_to_write, 100 * kPage);
+    const int before = test::writes_refused;
+    for (std::size_t page = 0; page < 2 * kLot; ++page) put(page, page_of(static_cast<std::uint32_t>(page)));
+    put(4 * kLot, page_of(1));  // far behind: the first lots look settled
+    ASSERT_TRUE(comes_true([&] { return test::writes_refused > before; }));
+  }
   expect_kept();
 }
 

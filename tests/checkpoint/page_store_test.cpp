@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "checkpoint/stream_builder.hpp"
+#include "checkpoint/system_calls.hpp"
 #include "checkpoint_writer.hpp"
 
 #include <ramferry/checkpoint/checkpoint_file.hpp>
@@ -135,6 +136,28 @@ TEST_F(PageStoreTest, ConfirmingWritesOnlyWhatIsAnother) {
   put_expected(2, two);
   put_expected(4, four);
   EXPECT_TRUE(memory(sealed()) == expected);
+}
+
+TEST_F(PageStoreTest, ConfirmingStoresWhatDidNotFitBefore) {
+  std::vector<std::byte> expected(kPages * kPage);
+  std::vector<Piece> pieces;
+  for (std::uint32_t page = 0; page < 40; ++page) {
+    const Page content = page_of(page);
+    std::copy(content.begin(), content.end(), expected.begin() + static_cast<std::ptrdiff_t>(page * kPage));
+    pieces.push_back({0, page * kPage, ConstBytes(expected).subspan(page * kPage, kPage)});
+  }
+  for (auto* const room : {&test::room_to_reserve, &test::room_to_write}) {
+    store();
+    {
+      const test::FullDisk full(*room, 20 * kPage);
+      const auto written = writer_->pages().write(pieces);
+      ASSERT_FALSE(written);
+      EXPECT_TRUE(written.error().is(errc::no_space)) << written.error().message();
+    }
+    const auto confirmed = writer_->pages().confirm(pieces);
+    ASSERT_TRUE(confirmed) << confirmed.error().message();
+    EXPECT_TRUE(memory(sealed()) == expected);
+  }
 }
 
 TEST_F(PageStoreTest, ThreadsMayWriteDifferentPagesAtOnce) {

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+// What the system calls of this program do on top: it has its own, in durability_test.cpp.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace ramferry::test {
+
+/// Files may grow up to here: fallocate() says so, or pwritev() does when it gets there.
+inline std::atomic<std::int64_t> room_to_reserve = INT64_MAX, room_to_write = INT64_MAX;
+/// Calls of pwritev() that there was no room for.
+inline std::atomic<int> writes_refused = 0;
+
+/// A disk that has no more than this room, until the end of its scope.
+class FullDisk {
+ public:
+  FullDisk(std::atomic<std::int64_t>& room, std::uint64_t bytes) : room_(room) {
+    room_ = static_cast<std::int64_t>(bytes);
+  }
+  FullDisk(const FullDisk&) = delete;
+  FullDisk& operator=(const FullDisk&) = delete;
+  ~FullDisk() { room_ = INT64_MAX; }
+
+ private:
+  std::atomic<std::int64_t>& room_;
+};
+
+}  // namespace ramferry::test
