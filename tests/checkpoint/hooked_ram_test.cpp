@@ -6,6 +6,7 @@
 #include "checkpoint_writer.hpp"
 
 #include <ramferry/checkpoint/checkpoint_file.hpp>
+#include <ramferry/checkpoint/receiver.hpp>
 
 #include <gtest/gtest.h>
 
@@ -27,7 +28,7 @@ using test::page_of;
 constexpr std::size_t kLot = 256;  // pages
 
 /// Lets the test write where a source would.
-class OpenStream final : public HookedStream {
+class OpenStream : public HookedStream {
  public:
   Result<> send(ConstBytes /*bytes*/) override { return {}; }
   Result<std::size_t> receive(Bytes /*into*/, Deadline /*deadline*/) override { return 0U; }
@@ -147,6 +148,43 @@ TEST_F(HookedRamTest, KeepsWhatNothingCameBehind) {
 TEST_F(HookedRamTest, IsGivenUpWhileItWaits) {
   begin(6 * kLot);
   put(0, page_of(1));
+}
+
+/// A source that lives, zeroes all of its memory, and cannot be answered.
+class UnansweredSource final : public OpenStream {
+ public:
+  explicit UnansweredSource(std::vector<std::byte> bytes) : played_(std::move(bytes)) {}
+  Result<> send(ConstBytes /*bytes*/) override {
+    return fail(errc::unsupported, "answering the source", "switch its return-path off");
+  }
+  Result<std::size_t> receive(Bytes into, Deadline deadline) override {
+    return played_.receive(into, deadline);
+  }
+  Result<> take_round() override { return landings[0]->zero(0, landings[0]->size()); }
+
+ private:
+  test::PlayedStream played_;
+};
+
+TEST(HookedReceiverTest, ASourceThatCannotBeAnsweredIsRefused) {
+  constexpr std::uint64_t kHook = 0x80;
+  for (const bool asks : {false, true}) {
+    const test::TemporaryFolder folder;
+    NullLog log;
+    test::StreamBuilder stream;
+    stream.head();
+    if (asks) stream.command(1).command(2, std::array<std::byte, 4>{});  // open the return path, ping
+    stream.start({{"ram", kPage}}).part(3).word(kHook).finish().devices();
+    const auto result =
+        Receiver(Link(std::make_unique<UnansweredSource>(stream.bytes())), {.path = folder / "vm.ckpt"}, log)
+            .run();
+    EXPECT_EQ(folder.files(), asks ? 0U : 1U);
+    ASSERT_EQ(result.has_value(), !asks) << (result ? "" : result.error().message());
+    if (asks) {
+      EXPECT_TRUE(result.error().is(errc::unsupported)) << result.error().message();
+      EXPECT_EQ(result.error().advice, "switch its return-path off");
+    }
+  }
 }
 
 }  // namespace
