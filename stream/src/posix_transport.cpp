@@ -87,7 +87,8 @@ Check check_descriptor(const std::string& target) {
   const int flags = ::fcntl(number, F_GETFL);
   if (flags < 0)
     return {name, Check::Verdict::no, "is not open in this program",
-            "pass it on when starting: ramferry … " + target + "<>FILE"};
+            "pass it on when starting: ramferry … " + target + "<FILE to read it, " + target +
+                ">FILE to write it"};
   const int mode = flags & O_ACCMODE;
   return {name,
           Check::Verdict::yes,
@@ -184,7 +185,9 @@ Result<Stream> PosixTransport::open_descriptor(const Endpoint& endpoint, Directi
     const std::string need = direction == Direction::writes ? "written to" : "read from";
     return fail(errc::invalid_argument, "using " + endpoint.to_string() + ": it cannot be " + need);
   }
-  return make_fd_stream(std::move(fd), "fd:" + endpoint.target);
+  return std::make_unique<posix::FdStream>(
+      std::move(fd), "fd:" + endpoint.target,
+      direction == Direction::reads ? posix::Use::reading : posix::Use::both);
 }
 
 }  // namespace

@@ -5,7 +5,9 @@
 #include <ramferry/checkpoint/receiver.hpp>
 #include <ramferry/checkpoint/sender.hpp>
 #include <ramferry/migration/xbzrle.hpp>
+#include <ramferry/posix_transport.hpp>
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <zlib.h>
 
@@ -229,15 +231,36 @@ class OneWayStream final : public ByteStream {
   PlayedStream played_;
 };
 
-TEST_F(ReceiverTest, AStreamThatWasRecordedWithAReturnPathIsTakenWithoutOne) {
+std::vector<std::byte> recorded_with_return_path() {
   StreamBuilder stream;
   stream.head().command(1).command(2, std::array<std::byte, 4>{}).start({{"ram", kPage}});
-  stream.part(3).filled(0, page_of(5), "ram").finish().devices();
-  Receiver receiver(Link(std::make_unique<OneWayStream>(stream.bytes())), {.path = path_}, log_);
+  return stream.part(3).filled(0, page_of(5), "ram").finish().devices().bytes();
+}
+
+TEST_F(ReceiverTest, AStreamThatWasRecordedWithAReturnPathIsTakenWithoutOne) {
+  Receiver receiver(Link(std::make_unique<OneWayStream>(recorded_with_return_path())), {.path = path_}, log_);
   const auto result = receiver.run();
   ASSERT_TRUE(result.has_value()) << why(result);
   EXPECT_FALSE(result->acknowledged);
   EXPECT_EQ(page(0), page_of(5));
+}
+
+TEST_F(ReceiverTest, ARecordingThatMayBeWrittenToStaysAsItIs) {
+  const auto bytes = recorded_with_return_path();
+  const std::string text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const auto recording = folder_ / "recording";
+  std::ofstream(recording, std::ios::binary) << text;
+  const int fd = ::open(recording.c_str(), O_RDWR | O_CLOEXEC);
+  auto listener = make_posix_transport(log_)->listen(*Endpoint::parse("fd:" + std::to_string(fd)));
+  ASSERT_TRUE(listener.has_value()) << listener.error().message();
+  auto link = (*listener)->accept(Deadline::never());
+  ASSERT_TRUE(link.has_value()) << link.error().message();
+  Receiver receiver(std::move(*link), {.path = path_}, log_);
+  const auto result = receiver.run();
+  EXPECT_TRUE(result.has_value()) << why(result);
+  EXPECT_EQ(page(0), page_of(5));
+  std::ifstream file(recording, std::ios::binary);
+  EXPECT_TRUE(std::string(std::istreambuf_iterator<char>(file), {}) == text);
 }
 
 TEST_F(ReceiverTest, ASourceWithAReturnPathHearsOfFailure) {

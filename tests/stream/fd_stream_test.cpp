@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -107,6 +108,39 @@ TEST_F(FdStream, WhatIsOnlyReadFromIsStillReadAfterAWrite) {
   ASSERT_EQ(::write(writer.get(), "yes", 3), 3);
   std::array<std::byte, 3> got{};
   EXPECT_TRUE(receive_exactly(*stream, got, soon()).has_value());
+}
+
+TEST_F(FdStream, AFileThatIsReadFromIsNotWrittenTo) {
+  const std::string file = folder_.path("recording"), fifo = folder_.path("fifo");
+  write_file(file, "abcdef");
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  for (const std::string& path : {file, fifo}) {
+    const int fd = ::open(path.c_str(), O_RDWR | O_CLOEXEC);
+    ASSERT_GE(fd, 0);
+    if (path == fifo) {
+      ASSERT_EQ(::write(fd, "abcdef", 6), 6);
+    }
+    const auto stream = accept("fd:" + std::to_string(fd));
+    RAMFERRY_ASSERT_OK(stream);
+    std::array<std::byte, 3> got{};
+    RAMFERRY_EXPECT_OK(receive_exactly(**stream, got, soon()));
+    RAMFERRY_EXPECT_FAILS(errc::unsupported, (*stream)->send(as_bytes("no")));
+    RAMFERRY_EXPECT_OK(receive_exactly(**stream, got, soon()));
+    EXPECT_EQ(got.back(), std::byte{'f'}) << path;
+    RAMFERRY_EXPECT_OK((*stream)->finish(soon()));
+  }
+  EXPECT_EQ(read_file(file), "abcdef");
+}
+
+TEST_F(FdStream, ASocketThatIsReadFromIsAnswered) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends.data()), 0);
+  const Stream other = make_fd_stream(UniqueFd(ends[1]), "other");
+  const auto stream = accept("fd:" + std::to_string(ends[0]));
+  RAMFERRY_ASSERT_OK(stream);
+  RAMFERRY_EXPECT_OK((*stream)->send(as_bytes("yes")));
+  std::array<std::byte, 3> got{};
+  RAMFERRY_EXPECT_OK(receive_exactly(*other, got, soon()));
 }
 
 TEST_F(FdStream, NoSignalKillsNorStaysBehind) {

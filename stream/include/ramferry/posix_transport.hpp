@@ -8,7 +8,8 @@
 // the end.
 //
 // fd:N: an open descriptor, taken over; any kind that read(2) and write(2) work on. Pipes, terminals and
-// devices are made non-blocking while the stream lives, which other holders of the same open file see.
+// devices are made non-blocking while the stream lives, which other holders of the same open file see. listen
+// writes to a socket or character device only: what a source asks in a file or FIFO is not answered into it.
 //
 // file:/path: connect writes /path.partial, for its owner's eyes only, synced and renamed by finish(); listen
 // reads /path. A full disk is errc::no_space. A path that is a device or FIFO is used as it is.

@@ -25,16 +25,18 @@ bool would_block(int error_number) noexcept {
 
 }  // namespace
 
-FdStream::FdStream(UniqueFd fd, std::string name) : name_(std::move(name)), fd_(std::move(fd)) {
+FdStream::FdStream(UniqueFd fd, std::string name, Use use) : name_(std::move(name)), fd_(std::move(fd)) {
   struct stat what {};
+  bool has_other_end = true;
   if (::fstat(fd_.get(), &what) == 0) {
+    has_other_end = S_ISSOCK(what.st_mode) || S_ISCHR(what.st_mode);
     if (S_ISSOCK(what.st_mode)) kind_ = Kind::socket;
     if (S_ISREG(what.st_mode)) kind_ = Kind::regular_file;
     is_fifo_unread_ = S_ISFIFO(what.st_mode);
   }
   const int flags = ::fcntl(fd_.get(), F_GETFL);
   can_read_ = flags < 0 || (flags & O_ACCMODE) != O_WRONLY;
-  can_write_ = flags < 0 || (flags & O_ACCMODE) != O_RDONLY;
+  can_write_ = (flags < 0 || (flags & O_ACCMODE) != O_RDONLY) && (use == Use::both || has_other_end);
   if (kind_ == Kind::other && flags >= 0 && (flags & O_NONBLOCK) == 0 &&
       ::fcntl(fd_.get(), F_SETFL, flags | O_NONBLOCK) == 0)
     flags_before_ = flags;

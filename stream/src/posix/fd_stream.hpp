@@ -14,11 +14,17 @@
 
 namespace ramferry::posix {
 
+/// What a descriptor is used for that is open for both reading and writing.
+enum class Use : std::uint8_t {
+  both,
+  reading  ///< sent is only into sockets and character devices: in a file or FIFO it would become content
+};
+
 class FdStream final : public ByteStream {
  public:
   /// `name` is for messages: "fd:7". What is neither a socket nor a regular file is made non-blocking while
   /// the stream lives, which other holders of the same open file see.
-  FdStream(UniqueFd fd, std::string name);
+  FdStream(UniqueFd fd, std::string name, Use use = Use::both);
   ~FdStream() override;
 
   Result<> send(ConstBytes bytes) override;
