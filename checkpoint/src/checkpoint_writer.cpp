@@ -4,8 +4,8 @@
 #include "file_io.hpp"
 #include "format.hpp"
 
-#include <fcntl.h>
-#include <sys/file.h>
+#include <ramferry/partial_file.hpp>
+
 #include <unistd.h>
 
 #include <cerrno>
@@ -22,12 +22,7 @@ constexpr std::uint64_t kSmallParts = 1ULL << 20;
 Result<PartialFile> PartialFile::create(const std::filesystem::path& path) {
   std::filesystem::path partial = path;
   partial += ".partial";
-  const std::string doing = "creating " + partial.string();
-  UniqueFd fd(::open(partial.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!fd) return fail_errno(errno, doing);
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0)
-    return fail(errc::in_use, doing + ": another program is writing it", "save under another name");
-  if (::ftruncate(fd.get(), 0) != 0) return fail_errno(errno, doing);
+  RAMFERRY_TRY_ASSIGN(UniqueFd fd, open_partial(partial.string()));
   return PartialFile(path, std::move(partial), std::move(fd));
 }
 

@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include <atomic>
 #include <cerrno>
 #include <mutex>
+#include <utility>
 
 namespace ramferry::checkpoint {
 namespace {
@@ -52,6 +54,10 @@ extern "C" ssize_t pwritev(int fd, const iovec* pieces, int count, off_t at) {
     end += static_cast<off_t>(pieces[fitting++].iov_len);
   if (fitting == 0 && count > 0) return ++ramferry::test::writes_refused, errno = ENOSPC, -1;
   return ::syscall(SYS_pwritev, fd, pieces, fitting, at, 0);
+}
+extern "C" int flock(int fd, int operation) noexcept {
+  if (const auto act = std::exchange(ramferry::test::before_lock, {})) act();
+  return static_cast<int>(::syscall(SYS_flock, fd, operation));
 }
 extern "C" int fallocate(int fd, int mode, off_t at, off_t length) {
   if (at + length > ramferry::test::room_to_reserve) return errno = ENOSPC, -1;

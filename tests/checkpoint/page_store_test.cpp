@@ -192,6 +192,29 @@ TEST_F(PageStoreTest, AFileIsThereWhenItIsComplete) {
   EXPECT_TRUE(PartialFile::create(folder_ / "vm.ckpt").has_value());
 }
 
+TEST_F(PageStoreTest, AFileThatIsPublishedMeanwhileIsLeftAlone) {
+  const auto path = folder_ / "vm.ckpt";
+  store();
+  put(1, page_of(1));
+  ASSERT_TRUE(writer_->seal({.machine = "pc-test"}));
+  // The next writer has opened vm.ckpt.partial, and locks it when it has become vm.ckpt.
+  test::before_lock = [this] { EXPECT_TRUE(writer_->file().publish()); };
+  auto next = PartialFile::create(path);
+  ASSERT_TRUE(next) << next.error().message();
+  const auto published = CheckpointFile::open(path);
+  ASSERT_TRUE(published) << published.error().message();
+  EXPECT_EQ(published->stored_pages(), 1U);
+  EXPECT_TRUE(std::filesystem::exists(next->name())) << "it has a file of its own";
+}
+
+TEST_F(PageStoreTest, AFileThatIsRemovedMeanwhileIsMadeAgain) {
+  store();
+  test::before_lock = [this] { writer_.reset(); };
+  const auto next = PartialFile::create(folder_ / "vm.ckpt");
+  ASSERT_TRUE(next) << next.error().message();
+  EXPECT_TRUE(std::filesystem::exists(next->name()));
+}
+
 TEST_F(PageStoreTest, BlocksThatNoGuestHasAreRefused) {
   const std::vector<std::vector<BlockInfo>> lists = {{},
                                                      {{"", kPage}},

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 
 namespace ramferry::test {
 
@@ -11,6 +12,9 @@ namespace ramferry::test {
 inline std::atomic<std::int64_t> room_to_reserve = INT64_MAX, room_to_write = INT64_MAX;
 /// Calls of pwritev() that there was no room for.
 inline std::atomic<int> writes_refused = 0;
+
+/// What happens just before the next flock(), once: what others did meanwhile.
+inline std::function<void()> before_lock;
 
 /// A disk that has no more than this room, until the end of its scope.
 class FullDisk {

@@ -4,9 +4,9 @@
 #include "posix/fd_stream.hpp"
 
 #include <ramferry/endpoint.hpp>
+#include <ramferry/partial_file.hpp>
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -93,29 +93,6 @@ class FileWriter final : public ByteStream {
   std::mutex mutex_;
   bool unfinished_ = true;  ///< guarded by mutex_: the partial file is ours to remove
 };
-
-bool is_same_file(int fd, const std::string& path) {
-  struct stat open_file {
-  }, named{};
-  return ::fstat(fd, &open_file) == 0 && ::stat(path.c_str(), &named) == 0 &&
-         open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino;
-}
-
-/// Creates or takes over `partial`, so that no other stream writes it too; empty it only then. Content is for
-/// the owner's eyes: it is a guest's memory.
-Result<UniqueFd> open_partial(const std::string& partial) {
-  const std::string doing = "creating " + partial;
-  for (;;) {
-    UniqueFd fd(::open(partial.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR));
-    if (!fd) return fail_errno(errno, doing, errno == ENOENT ? "create the folder first" : "");
-    if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0)
-      return errno == EWOULDBLOCK ? fail(errc::in_use, doing, "another program is writing it")
-                                  : fail_errno(errno, doing);
-    if (!is_same_file(fd.get(), partial)) continue;  // renamed or removed before we had the lock
-    if (::ftruncate(fd.get(), 0) != 0) return fail_errno(errno, doing);
-    return fd;
-  }
-}
 
 }  // namespace
 
