@@ -60,6 +60,7 @@ void OutgoingMigration::Engine::proceed() noexcept {
 }
 
 Result<> OutgoingMigration::Engine::pause_guest() {
+  RAMFERRY_TRY(check_stop());
   for (SectionHandler* each : sections_.in_order()) each->about_to_pause();
   guest_.wake_up();
   resume_on_failure_ = guest_.running();

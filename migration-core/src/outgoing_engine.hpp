@@ -60,6 +60,9 @@ class OutgoingMigration::Engine {
   Outlook outlook(const Pending& pending) const;
   /// Ends a round by asking what is dirty now.
   Result<Pending> next_round();
+  /// Waits for what is in flight, which may not be for the downtime. False if that took so long that what the
+  /// guest wrote meanwhile is too much for it.
+  Result<bool> ready_to_pause();
   void publish_round(const Pending& found, Nanoseconds harvest);
 
   // hand_over.cpp

@@ -29,8 +29,26 @@ Result<> OutgoingMigration::Engine::precopy() {
   for (;;) {
     RAMFERRY_TRY(send_round());
     RAMFERRY_TRY_ASSIGN(const Pending found, next_round());
-    if (judge(outlook(found)) == Verdict::switch_over) return {};
+    if (judge(outlook(found)) != Verdict::switch_over) continue;
+    RAMFERRY_TRY_ASSIGN(const bool ready, ready_to_pause());
+    if (ready) return {};
   }
+}
+
+Result<bool> OutgoingMigration::Engine::ready_to_pause() {
+  const Clock::Time begun = clock_.now();
+  for (SectionHandler* section : out_->started()) {
+    for (bool arrived = false; !arrived;) {
+      RAMFERRY_TRY(check_stop());
+      RAMFERRY_TRY_ASSIGN(arrived, section->await_arrival(Deadline::after(kLook)));
+    }
+  }
+  const Clock::Time waited_until = clock_.now();
+  if (waited_until - begun < kLook) return true;
+  RAMFERRY_TRY_ASSIGN(const Pending found, pending(true));
+  harvested_at_ = waited_until;
+  round_.dirty_pages += progress().dirty_pages;
+  return judge(outlook(found)) == Verdict::switch_over;
 }
 
 Result<> OutgoingMigration::Engine::send_round() {

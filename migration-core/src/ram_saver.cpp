@@ -18,8 +18,6 @@ constexpr std::uint64_t kGapBytes = 64ULL << 10;
 /// The first chunk; each is twice the one before, up to the usual size. So the first page leaves before much
 /// had to be registered.
 constexpr std::uint64_t kFirstChunkBytes = 1ULL << 20;
-/// In flight is at most what may be sent within the downtime limit.
-constexpr auto kMostAwaited = std::chrono::seconds(1);
 
 std::uint64_t pages_in(std::span<const PageRun> runs) noexcept {
   std::uint64_t pages = 0;
@@ -163,8 +161,7 @@ Result<Pending> RamSection::Saver::iterate(SectionWriter& out, const Budget& bud
       // for it.
       if (dirty_.empty() && spent != 0) break;
       progress_.pages.deferred += dirty_.pages();
-      const auto drained = sink_->drain(budget.until);
-      if (!drained && !drained.error().is(errc::timed_out)) return Failure(drained.error());
+      RAMFERRY_TRY(await_arrival(budget.until));
       if (dirty_.empty()) break;
     }
   } while (spent < budget.bytes && !budget.until.passed());
@@ -214,9 +211,10 @@ Result<Pending> RamSection::Saver::pending(bool exact) {
   return estimate();
 }
 
-void RamSection::Saver::await_arrival() {
-  // What goes wrong here, finish() meets again.
-  static_cast<void>(sink_->drain(Deadline::after(kMostAwaited)));
+Result<bool> RamSection::Saver::await_arrival(Deadline deadline) {
+  const auto drained = sink_->drain(deadline);
+  if (!drained && !drained.error().is(errc::timed_out)) return Failure(drained.error());
+  return drained.has_value();
 }
 
 Result<> RamSection::Saver::finish(SectionWriter& out) {

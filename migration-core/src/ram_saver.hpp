@@ -28,8 +28,8 @@ class RamSection::Saver {
   Result<> begin(SectionWriter& out);
   Result<Pending> iterate(SectionWriter& out, const Budget& budget);
   Result<Pending> pending(bool exact);
-  /// Waits, for a second at most, until what is in flight has arrived.
-  void await_arrival();
+  /// Waits until nothing is in flight; false at the deadline.
+  Result<bool> await_arrival(Deadline deadline);
   Result<> finish(SectionWriter& out);
   void report(Progress& into) const;
 

@@ -35,9 +35,8 @@ Result<Pending> RamSection::pending(bool exact) {
   return saver_->pending(exact);
 }
 
-// It has to arrive before the guest may run at the destination: better while it still runs here.
-void RamSection::about_to_pause() {
-  if (saver_) saver_->await_arrival();
+Result<bool> RamSection::await_arrival(Deadline deadline) {
+  return saver_->await_arrival(deadline);
 }
 
 Result<> RamSection::finish(SectionWriter& out) {

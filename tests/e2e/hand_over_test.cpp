@@ -3,6 +3,8 @@
 // and if nobody owns the guest somebody says so.
 #include "reporting_rig.hpp"
 
+#include <ramferry/forwarding_channel.hpp>
+
 namespace ramferry::test {
 namespace {
 
@@ -106,6 +108,140 @@ TEST(Cancel, DoesNotWaitForAPeerThatSaysNothing) {
     EXPECT_TRUE(!outcome.source && outcome.source.error().is(errc::cancelled));
     expect_one_owner(outcome, each);
   }
+}
+
+/// What happens at the source's end of a link that stalls once everything has been sent. Any thread.
+struct Stall {
+  /// Waits until the source waits for what is in flight.
+  void await_begin() const {
+    while (!waiting) std::this_thread::yield();
+  }
+  /// Until `deadline`, unless it is over by then: true.
+  bool wait(Deadline deadline) {
+    std::unique_lock lock(mutex);
+    waiting = true;
+    const bool woken = changed.wait_until(lock, deadline.when(), [this] { return is_over || cancelled; });
+    timeouts += woken ? 0 : 1;
+    return woken;
+  }
+  void set(std::atomic<bool>& flag) {
+    const std::lock_guard lock(mutex);
+    flag = true;
+    changed.notify_all();
+  }
+  void end() { set(is_over); }
+  void cancel() { set(cancelled); }
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::atomic<bool> waiting = false, is_over = false, cancelled = false;
+  std::atomic<unsigned> timeouts = 0;
+  std::atomic<std::uint64_t> placed_while_paused = 0;
+  std::atomic<bool> paused_in_stall = false;
+};
+
+class Stalling final : public ForwardingChannel {
+ public:
+  Stalling(std::unique_ptr<Channel> inner, const FakeVm& vm, Stall& stall)
+      : ForwardingChannel(std::move(inner)), vm_(vm), stall_(stall) {}
+  Result<> place(std::span<const Placement> batch) override {
+    if (!vm_.running()) stall_.placed_while_paused += batch.size();
+    return ForwardingChannel::place(batch);
+  }
+  Result<Epoch> fence() override {
+    if (!vm_.running() && !stall_.is_over) stall_.paused_in_stall = true;
+    return ForwardingChannel::fence();
+  }
+  Result<> settle(Epoch epoch, Deadline deadline) override {
+    if (!stall_.wait(deadline)) return fail(errc::timed_out, "waiting on a link that stalls");
+    return ForwardingChannel::settle(epoch, deadline);
+  }
+  Epoch settled() const noexcept override { return stall_.is_over ? ForwardingChannel::settled() : 0; }
+  void cancel() noexcept override {
+    stall_.cancel();
+    ForwardingChannel::cancel();
+  }
+
+ private:
+  const FakeVm& vm_;
+  Stall& stall_;
+};
+
+/// A migration whose link stalls, and what a test does `meanwhile`. Everything fits the downtime: only what
+/// is in flight is waited for.
+struct StallingRig {
+  explicit StallingRig(std::chrono::milliseconds timeout = kLong)
+      : reporting({.vm = {.pages = {256}, .seed = 5},
+                   .limits = {.downtime = std::chrono::hours(1)},
+                   .timeout = timeout}) {
+    fill_pattern(memory(), 9);
+  }
+  Bytes memory() const { return reporting.rig.source.layout()[0].host; }
+  Outcome migrate(std::function<void(OutgoingMigration&)> meanwhile) {
+    reporting.rig.meanwhile = std::move(meanwhile);
+    return reporting.rig.migrate([&](SessionId session) {
+      ChannelPair pair = loopback()(session);
+      pair.source = std::make_unique<Stalling>(std::move(pair.source), reporting.rig.source, stall);
+      return pair;
+    });
+  }
+
+  Stall stall;
+  ReportingRig reporting;
+};
+
+TEST(SwitchOver, CancelledWhileItWaitsForWhatIsInFlightItNeverPausesTheGuest) {
+  StallingRig subject;
+  const Outcome outcome = subject.migrate([&](OutgoingMigration& outgoing) {
+    subject.stall.await_begin();
+    outgoing.cancel();
+  });
+  ASSERT_FALSE(outcome.source);
+  EXPECT_TRUE(outcome.source.error().is(errc::cancelled)) << outcome.source.error().message();
+  EXPECT_EQ(subject.reporting.rig.source.pauses(), 0);
+  expect_one_owner(outcome, subject.reporting);
+}
+
+TEST(SwitchOver, FailedByTheDestinationWhileItWaitsItNeverPausesTheGuest) {
+  StallingRig subject;
+  const Outcome outcome = subject.migrate([&](OutgoingMigration&) {
+    subject.stall.await_begin();
+    subject.reporting.rig.cancel_destination();
+  });
+  EXPECT_FALSE(outcome.source);
+  EXPECT_EQ(subject.reporting.rig.source.pauses(), 0);
+  expect_one_owner(outcome, subject.reporting);
+}
+
+TEST(SwitchOver, DoesNotPauseTheGuestForALinkThatStandsStill) {
+  StallingRig subject;
+  const Outcome outcome = subject.migrate([&](OutgoingMigration&) {
+    // For longer than anybody should wait at a time.
+    while (subject.stall.timeouts < 3 && !subject.stall.paused_in_stall) std::this_thread::yield();
+    subject.stall.end();
+  });
+  EXPECT_TRUE(outcome.source) << outcome.source.error().message();
+  EXPECT_FALSE(subject.stall.paused_in_stall);
+  EXPECT_EQ(subject.reporting.rig.source.pauses(), 1);
+  expect_one_owner(outcome, subject.reporting);
+}
+
+TEST(SwitchOver, SendsWhatTheGuestWroteInALongWaitBeforeItPausesIt) {
+  StallingRig subject;
+  const Outcome outcome = subject.migrate([&](OutgoingMigration& outgoing) {
+    subject.stall.await_begin();
+    std::vector<std::byte> content(subject.memory().size());
+    fill_pattern(content, 77);
+    guest_writes(subject.memory(), content);
+    subject.reporting.log->mark(0, 0, content.size());
+    outgoing.set_limits({.downtime = std::chrono::milliseconds(0)});  // nothing fits any more
+    while (subject.stall.timeouts < 3 && subject.reporting.rig.source.pauses() == 0)
+      std::this_thread::yield();
+    subject.stall.end();
+  });
+  EXPECT_TRUE(outcome.source) << outcome.source.error().message();
+  EXPECT_EQ(subject.stall.placed_while_paused, 0u);
+  expect_one_owner(outcome, subject.reporting);
 }
 
 }  // namespace

@@ -41,7 +41,7 @@ class RamSection final : public SectionHandler {
   Result<> begin(SectionWriter& out) override;
   Result<Pending> iterate(SectionWriter& out, const Budget& budget) override;
   Result<Pending> pending(bool exact) override;
-  void about_to_pause() override;
+  Result<bool> await_arrival(Deadline deadline) override;
   Result<> finish(SectionWriter& out) override;
   Result<> load(SectionReader& in, std::uint32_t version, SectionPart part) override;
   void report(Progress& into) const override;

@@ -142,8 +142,10 @@ class SectionHandler {
   virtual Result<Pending> iterate(SectionWriter&, const Budget&) { return Pending{}; }  // guest runs
   /// An estimate for the verdict. `exact` harvests first, so that it costs something.
   virtual Result<Pending> pending(bool /*exact*/) { return Pending{}; }  // guest runs
-  /// The guest is about to be paused for good: the moment to note what pausing changes, and to wait for what
-  /// it need not be paused for.
+  /// Waits for what was sent to arrive: better now than in the downtime. False at the deadline; it is asked
+  /// again then, unless the migration is to stop.
+  virtual Result<bool> await_arrival(Deadline /*deadline*/) { return true; }  // guest runs
+  /// The guest is paused next, for good: the moment to note what pausing changes.
   virtual void about_to_pause() {}
   virtual Result<> finish(SectionWriter&) = 0;  // guest is paused
   /// Adds what is known about this section's progress.
