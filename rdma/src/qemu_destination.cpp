@@ -1,17 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "qemu_destination.hpp"
 
-#include <ramferry/endpoint.hpp>
-
-#include <sys/mman.h>
+#include "whole_memory.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
-#include <fstream>
 #include <string>
-#include <system_error>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -23,8 +17,6 @@ constexpr std::uint64_t kAddresses = 1ULL << 40;
 constexpr std::uint64_t kMostBytes = 1ULL << 60;
 /// So many requests in a row make a source that goes through its memory in order.
 constexpr unsigned kInOrder = 3;
-constexpr std::size_t kPopulated = 16 << 20;
-constexpr unsigned kMostPopulators = 8;
 
 Failure lie(const std::string& what) {
   return fail(errc::protocol_mismatch, "serving the source's RDMA: " + what);
@@ -32,40 +24,6 @@ Failure lie(const std::string& what) {
 
 Failure only_receives() {
   return fail(errc::wrong_state, "sending RAM to a source");
-}
-
-std::uint64_t available_memory() {
-  std::ifstream file("/proc/meminfo");
-  std::string name, unit;
-  std::uint64_t kilobytes = 0;
-  while (file >> name >> kilobytes && std::getline(file, unit))
-    if (name == "MemAvailable:") return kilobytes << 10;
-  return ~0ULL;
-}
-
-/// Has the kernel make all its pages, on several processors: registering would, on one. Where it cannot, it
-/// is left to that.
-void populate(Bytes memory) {
-#ifdef MADV_POPULATE_WRITE
-  std::atomic<std::size_t> next{0};
-  const auto work = [&] {
-    for (std::size_t at = next.fetch_add(kPopulated); at < memory.size(); at = next.fetch_add(kPopulated)) {
-      const Bytes piece = memory.subspan(at, std::min(kPopulated, memory.size() - at));
-      if (::madvise(piece.data(), piece.size(), MADV_POPULATE_WRITE) != 0) return;
-    }
-  };
-  std::vector<std::thread> others;
-  const unsigned wanted = std::clamp(std::thread::hardware_concurrency(), 1U, kMostPopulators);
-  try {
-    for (unsigned i = 1; i < wanted && i * kPopulated < memory.size(); ++i) others.emplace_back(work);
-  } catch (const std::system_error&) {
-    // Those that there are will do.
-  }
-  work();
-  for (std::thread& each : others) each.join();
-#else
-  static_cast<void>(memory);
-#endif
 }
 
 }  // namespace
@@ -154,15 +112,12 @@ Result<> QemuDestination::serve_round() {
   }
 }
 
-/// Memory that is pinned cannot be taken back from us: better to refuse than to bring this machine down.
 Result<> QemuDestination::check_memory() const {
-  std::uint64_t total = 0;
-  for (const Target& each : targets_) total += each.length;
-  if (const std::uint64_t free = available_memory(); total > free)
-    return fail(errc::memory_lock_limit,
-                "registering all of " + format_size(total) + ": only " + format_size(free) + " are available",
-                "switch the source's capability rdma-pin-all off");
-  return {};
+  std::vector<std::uint64_t> bytes;
+  bytes.reserve(targets_.size());
+  for (const Target& each : targets_) bytes.push_back(each.length);
+  return check_whole_memory(SystemFiles(), link_->domain().device(), bytes,
+                            link_->counters().pinned_bytes.get());
 }
 
 Result<> QemuDestination::show_blocks() {

@@ -239,6 +239,25 @@ TEST(QemuDestination, GrantsPinAllWhateverItPinsItself) {
   EXPECT_THAT(pair.source->facts(), ::testing::Contains(std::pair<std::string, std::string>("pin", "all")));
 }
 
+TEST(QemuDestination, RefusesToPinMoreThanItMayBeforeItMakesAnyOfIt) {
+  rdma::testing::ModelPlan plan;
+  plan.device.lockable_bytes = 48 * kMiB;
+  ModelNet net(plan);
+  Pair pair = testing::make_pair(net, "pin=all");
+  Rams rams({64 * kMiB});
+  ASSERT_TRUE(pair.destination->land(rams.raw));
+  Result<> taken;
+  std::thread taking([&] { taken = pair.destination->take_round(); });
+  const auto agreed = pair.source->agree(rams.sizes, {});
+  taking.join();
+  ASSERT_FALSE(agreed);
+  EXPECT_TRUE(agreed.error().is(errc::peer_failed)) << agreed.error().message();
+  ASSERT_FALSE(taken);
+  EXPECT_TRUE(taken.error().is(errc::memory_lock_limit));
+  EXPECT_THAT(taken.error().message(), ::testing::HasSubstr("RLIMIT_MEMLOCK is 48 MiB"));
+  EXPECT_EQ(test::resident_pages(rams.there[0].bytes()), 0U);
+}
+
 TEST(QemuDestination, CannotBeWrittenToAfterItsWindowsClosed) {
   ModelNet net;
   Pair pair = testing::make_pair(net);
