@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <string>
+#include <system_error>
 #include <utility>
 
 namespace ramferry::rdma {
@@ -24,10 +25,15 @@ Result<T*> check_pointer(T* object, std::string doing) {
   return object;
 }
 
-/// A positive errno: ibv_query_*, ibv_modify_qp, ibv_req_notify_cq, ibv_post_*, …
+/// A positive errno: ibv_query_*, ibv_modify_qp, ibv_req_notify_cq, …
 inline Result<> check_verb(int error_number, std::string doing) {
   if (error_number != 0) return fail_errno(error_number, std::move(doing));
   return {};
+}
+
+/// An errno that is positive, or with older providers negative: ibv_post_*.
+inline std::error_code posting_error(int error_number) noexcept {
+  return {error_number < 0 ? -error_number : error_number, std::generic_category()};
 }
 
 /// -1 and errno: all of rdma_*.

@@ -61,7 +61,7 @@ VerbsQueue::~VerbsQueue() {
 Posted VerbsQueue::post(std::span<const WorkRequest> list) noexcept {
   if (!posting_ || (posting_->is_idle() && !is_long(list))) return post_now(list);
   try {
-    if (posting_->add(list)) return {list.size(), {}};
+    if (const auto added = posting_->add(list)) return *added;
   } catch (const std::bad_alloc&) {
     return {0, std::make_error_code(std::errc::not_enough_memory)};
   }
@@ -96,7 +96,7 @@ Posted VerbsQueue::post_now(std::span<const WorkRequest> list) noexcept {
     const int error = ibv_post_send(id_->qp, requests.data(), &bad);
     if (error != 0) {
       const std::size_t taken = bad == nullptr ? 0 : static_cast<std::size_t>(bad - requests.data());
-      return {done + taken, std::error_code(error, std::generic_category())};
+      return {done + taken, posting_error(error)};
     }
     done += count;
   }
@@ -113,7 +113,7 @@ Posted VerbsQueue::post_receives(std::span<const Receive> list) noexcept {
     request.num_sge = 1;
     ibv_recv_wr* bad = nullptr;
     if (const int error = ibv_post_recv(id_->qp, &request, &bad); error != 0)
-      return {done, std::error_code(error, std::generic_category())};
+      return {done, posting_error(error)};
     ++done;
   }
   return {done, {}};

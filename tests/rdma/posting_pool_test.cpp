@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "posting_pool.hpp"
 
+#include "failing_allocations.hpp"
+
 #include <gtest/gtest.h>
 
 #include <array>
@@ -8,6 +10,7 @@
 #include <chrono>
 #include <future>
 #include <memory>
+#include <new>
 #include <span>
 #include <system_error>
 #include <thread>
@@ -132,20 +135,61 @@ TEST(PostingPool, TriesTheRestAgainWhileTheDeviceIsFull) {
   EXPECT_FALSE(failed);
 }
 
-TEST(PostingPool, TellsOfAnyOtherErrorAndGoesOnWithWhatFollows) {
-  std::atomic<int> value{0};
-  PostingPool pool(1, [&](std::error_code error) { value = error.value(); });
-  std::atomic<int> posted{0};
+TEST(PostingPool, PostsNothingBehindALossAndTellsOfIt) {
+  std::atomic<int> value{0}, told{0};
+  PostingPool pool(1, [&](std::error_code error) {
+    value = error.value();
+    ++told;
+  });
+  std::atomic<bool> go{false};
+  std::atomic<int> calls{0};
+  PostingQueue queue(pool, [&](std::span<const WorkRequest>) {
+    ++calls;
+    EXPECT_TRUE(comes_true([&] { return go.load(); }));
+    return Posted{1, std::make_error_code(std::errc::invalid_argument)};
+  });
+  for (std::uint64_t i = 0; i < 3; ++i) ASSERT_TRUE(queue.add(requests(2 * i, 2)));
+  go = true;
+  EXPECT_TRUE(comes_true([&] { return told > 0; }));
+  EXPECT_EQ(value, EINVAL);
+  const auto late = queue.add(requests(6, 2));
+  ASSERT_TRUE(late);
+  EXPECT_EQ(late->count, 0U);
+  EXPECT_EQ(late->error, std::errc::invalid_argument);
+  EXPECT_FALSE(queue.is_idle()) << "then something would be posted past the loss";
+
+  PostingQueue other(pool, [](std::span<const WorkRequest> list) { return Posted{list.size(), {}}; });
+  ASSERT_TRUE(other.add(requests(0, 1)));
+  EXPECT_TRUE(comes_true([&] { return other.is_idle(); })) << "only the one queue is broken";
+  EXPECT_EQ(calls, 1);
+  EXPECT_EQ(told, 1);
+}
+
+TEST(PostingPool, WhatCouldNotBeAddedForWantOfMemoryBlocksNothing) {
+  PostingPool pool(1, ignore);
+  std::atomic<std::uint64_t> posted{0};
   PostingQueue queue(pool, [&](std::span<const WorkRequest> list) {
-    if (list.front().id == 0) return Posted{0, std::make_error_code(std::errc::invalid_argument)};
     ++posted;
     return Posted{list.size(), {}};
   });
-  ASSERT_TRUE(queue.add(requests(0, 2)));
-  ASSERT_TRUE(queue.add(requests(7, 2)));
-  ASSERT_TRUE(comes_true([&] { return queue.is_idle(); }));
-  EXPECT_EQ(value, EINVAL);
-  EXPECT_EQ(posted, 1);
+  const std::vector<WorkRequest> list = requests(0, 1);
+  ASSERT_TRUE(queue.add(list));  // the thread is there from now on
+  std::uint64_t added = 1;
+  // Each allocation of the call fails once, wherever the containers' blocks happen to end.
+  for (int i = 0; i < 200 && !::testing::Test::HasFailure(); ++i) {
+    ASSERT_TRUE(comes_true([&] { return posted == added && queue.is_idle(); }));
+    for (unsigned failing = 1;; ++failing) {
+      test::fail_allocation(failing);
+      bool is_added = false;
+      try {
+        is_added = queue.add(list).has_value();
+      } catch (const std::bad_alloc&) {
+      }
+      test::fail_allocation(0);
+      if (is_added) break;
+    }
+    ++added;
+  }
 }
 
 TEST(PostingPool, ForgetsAQueueThatGoesAndIsNoLongerAtItThen) {
