@@ -169,7 +169,7 @@ void RdmaChannel::set_ready() {
 }
 
 void RdmaChannel::on_event(const LinkEvent& event) {
-  control_->on_broken();
+  if (event.connection_lost) control_->on_broken();
   core_.fail_with({event.error, "using the connection: " + event.what, {}});
 }
 

@@ -108,6 +108,7 @@ struct DeviceFacts {
 struct LinkEvent {
   std::error_code error;
   std::string what;
+  bool connection_lost = true;  ///< false: the peer can still be told
 };
 
 struct Connected {

@@ -163,21 +163,8 @@ Result<> QemuLink::pump(Deadline deadline) {
   progress_ = false;
   RAMFERRY_TRY(poll());
   if (progress_) return {};
-  bool news = false;
-  std::optional<Error> broken;
-  while (auto event = domain_->next_event()) {
-    news = true;
-    if (event->error == FabricErrc::disconnected)
-      hung_up_ = true;
-    else if (!broken)
-      broken = Error{event->error, "on the connection: " + event->what, {}};
-  }
-  if (news) {
-    RAMFERRY_TRY(poll());  // what came before the event counts
-    broken_ = broken_ || broken;
-    if (broken && !failure_) failure_ = std::move(broken);
-    return {};
-  }
+  RAMFERRY_TRY_ASSIGN(const bool news, take_events());
+  if (news) return {};
   if (suspected_ && !hung_up_) {
     if (std::chrono::steady_clock::now() >= suspected_until_ && !failure_) failure_ = suspected_;
     if (failure_) return {};
@@ -187,6 +174,31 @@ Result<> QemuLink::pump(Deadline deadline) {
   if (look_after_ && !looking_) deadline = Deadline::at(std::min(deadline.when(), next_look_));
   domain_->wait(deadline);
   return {};
+}
+
+/// Whether there were any.
+Result<bool> QemuLink::take_events() {
+  bool news = false, lost = false;
+  std::optional<Error> broken;
+  while (auto event = domain_->next_event()) {
+    news = true;
+    if (event->error == FabricErrc::disconnected) {
+      hung_up_ = true;
+      continue;
+    }
+    lost = lost || event->connection_lost;
+    if (!broken) broken = Error{event->error, "on the connection: " + event->what, {}};
+  }
+  if (!news) return false;
+  RAMFERRY_TRY(poll());  // what came before the event counts
+  broken_ = broken_ || lost;
+  if (broken && !failure_) failure_ = std::move(broken);
+  return true;
+}
+
+Result<> QemuLink::check() {
+  if (auto taken = take_events(); !taken) return Failure(std::move(taken).error());
+  return failure_ ? Result<>(Failure(*failure_)) : Result<>();
 }
 
 void QemuLink::look_after_peer(std::chrono::milliseconds silence) noexcept {

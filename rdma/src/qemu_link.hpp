@@ -63,6 +63,8 @@ class QemuLink {
   /// Looks after what arrives until `ready()`.
   Result<> wait_until(const std::function<bool()>& ready, Deadline deadline, const std::string& doing);
 
+  /// Whether anything has gone wrong so far; does not wait.
+  Result<> check();
   /// Until the peer has all messages.
   Result<> drain(Deadline deadline);
   /// Tells the peer that we have given up, if it can still be told.
@@ -77,6 +79,7 @@ class QemuLink {
  private:
   QemuLink(Log& log, std::unique_ptr<Domain> domain);
   Result<> pump(Deadline deadline);
+  Result<bool> take_events();
   Result<> poll();
   Result<> complete(const Completion& completion);
   void suspect(const Error& error);

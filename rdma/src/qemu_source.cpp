@@ -278,6 +278,7 @@ Result<> QemuSource::end_round() {
   RAMFERRY_TRY(next_buffer());
   RAMFERRY_TRY(wait_for([this] { return all_written() && !asked_ && link_->may_send(); },
                         "writing RAM into the destination"));
+  RAMFERRY_TRY(link_->check());  // a round that is over has arrived whole
   return link_->send_when_ready(MessageType::round_over, 1, {});
 }
 

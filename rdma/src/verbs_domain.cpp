@@ -139,7 +139,7 @@ Result<> VerbsDomain::open(rdma_cm_id* id, std::uint32_t completions) {
   if (const unsigned processors = std::thread::hardware_concurrency();
       is_software(device_.name) && processors > 1)
     pool_ = std::make_unique<PostingPool>(std::min(processors, kMostPosters), [this](std::error_code error) {
-      report({error, "posting"});
+      report({error, "posting", false});
       wake();
     });
   RAMFERRY_TRY(set_nonblocking(context_->async_fd, doing));

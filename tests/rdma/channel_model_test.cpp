@@ -327,6 +327,16 @@ TEST(RdmaChannel, WhatAFabricDoesToItEndsInAnError) {
   }
 }
 
+TEST(RdmaChannel, TellsThePeerOfAPostThatFailedOnAThreadOfItsOwn) {
+  Subject subject({}, "lanes=2", 1 << 20);
+  subject.net.report(0, {std::make_error_code(std::errc::invalid_argument), "posting", false});
+  std::array<std::byte, 1> into{};
+  const auto received = subject.destination->receive(into, Deadline::after(60s));
+  ASSERT_FALSE(received);
+  EXPECT_TRUE(received.error().is(errc::peer_failed)) << why(received);
+  EXPECT_THAT(received.error().message(), HasSubstr("the other end: using the connection: posting"));
+}
+
 TEST(RdmaChannel, AFrozenPeerIsNoticedThoughNothingIsUnderWay) {
   Subject subject({}, "lanes=1&peer-timeout=1", 1 << 20);
   subject.net.hang(0);

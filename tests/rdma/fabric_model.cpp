@@ -152,6 +152,7 @@ class ModelDomain final : public Domain {
       auto dialing = std::make_shared<Dialing>();
       dialing->hello.assign(dial.hello.begin(), dial.hello.end());
       dialing->port = make_port(dial.shape, dial.receives, net_->next_connection++);
+      dialing->port->dialed = true;
       door->second->waiting.push_back(dialing);
       all.push_back(std::move(dialing));
     }

@@ -62,6 +62,8 @@ class ModelNet {
   void hang(unsigned number);
   /// The `number`th connection's next operation completes with `error`.
   void fail_next(unsigned number, std::error_code error);
+  /// The end that made the `number`th connection hears of `event`, and nothing else happens.
+  void report(unsigned number, const LinkEvent& event);
   /// Sees every message on its way, and may change it: a peer that lies.
   using Tamper = std::function<void(unsigned connection, std::vector<std::byte>& message)>;
   void tamper_with(Tamper tamper);

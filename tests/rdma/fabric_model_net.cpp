@@ -66,6 +66,13 @@ void ModelNet::fail_next(unsigned number, std::error_code error) {
   }
 }
 
+void ModelNet::report(unsigned number, const LinkEvent& event) {
+  const std::lock_guard lock(state_->mutex);
+  for (const auto& port : state_->ports) {
+    if (port->connection == number && port->dialed) state_->report(*port->station, event);
+  }
+}
+
 void ModelNet::tamper_with(Tamper tamper) {
   const std::lock_guard lock(state_->mutex);
   state_->tamper = std::move(tamper);

@@ -44,6 +44,7 @@ struct Port {
   std::deque<WorkRequest> sends;
   std::deque<Receive> receives;
   std::deque<Unplaced> unplaced;  // written by the peer into our memory
+  bool dialed = false;            // the end that made the connection
   bool failed = false;            // in the error state
   bool hung = false;
   std::optional<std::error_code> next_error;

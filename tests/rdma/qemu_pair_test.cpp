@@ -290,6 +290,29 @@ TEST(QemuSource, NamesABlockOfAnotherSize) {
   EXPECT_THAT(agreed.error().message(), ::testing::HasSubstr("number 1 has 2 MiB at the destination"));
 }
 
+TEST(QemuSource, DoesNotSayThatARoundIsOverOfWhichAWriteWasLost) {
+  ModelNet net;
+  Pair pair = testing::make_pair(net);
+  Rams rams({kMiB});
+  ASSERT_TRUE(pair.destination->land(rams.raw));
+  std::thread taking([&] {
+    EXPECT_TRUE(pair.destination->take_round());
+    EXPECT_FALSE(pair.destination->take_round());
+  });
+  EXPECT_TRUE(pair.source->agree(rams.sizes, {}));
+  // The destination has allowed the source three messages: so it does not wait for anything, which would
+  // tell.
+  const Deadline patience = Deadline::after(kPatience);
+  while (net.counts().sends < 6 && !patience.passed()) std::this_thread::yield();
+  EXPECT_EQ(net.counts().sends, 6U);
+  net.report(0, {std::make_error_code(std::errc::invalid_argument), "posting", false});
+  const auto ended = pair.source->end_round();
+  pair.source.reset();
+  taking.join();
+  ASSERT_FALSE(ended);
+  EXPECT_EQ(ended.error().code, std::errc::invalid_argument) << ended.error().message();
+}
+
 TEST(QemuSource, RefusesRangesThatNoBlockHas) {
   ModelNet net;
   Pair pair = testing::make_pair(net);
