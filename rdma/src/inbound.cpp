@@ -31,15 +31,15 @@ Inbound::Inbound(Core& core, ControlLink& control, std::uint32_t lanes,
       ledger_(lanes, kMostUnsettled) {}
 
 Result<> Inbound::prepare_lanes(const std::function<std::uint64_t(std::uint32_t)>& first_id) {
-  fence_memory_.resize(lanes_ * kReceives * kLaneFenceBytes);
+  fence_memory_.resize(std::size_t{lanes_} * kReceives * kLaneFenceBytes);
   RAMFERRY_TRY_ASSIGN(fence_region_, core_.pin(fence_memory_, Rights::receive_into));
   for (std::uint32_t lane = 0; lane < lanes_; ++lane) first_ids_.push_back(first_id(lane));
   return {};
 }
 
 Receive Inbound::receive(std::uint32_t lane, std::size_t buffer) const {
-  const Bytes into =
-      fence_region_->memory().subspan((lane * kReceives + buffer) * kLaneFenceBytes, kLaneFenceBytes);
+  const Bytes into = fence_region_->memory().subspan(
+      (std::size_t{lane} * kReceives + buffer) * kLaneFenceBytes, kLaneFenceBytes);
   return {into.data(), kLaneFenceBytes, fence_region_->local_key(), first_ids_[lane] + buffer};
 }
 

@@ -24,7 +24,7 @@ Outbound::Outbound(Core& core, ControlLink& control, std::function<void()> start
 
 Result<> Outbound::prepare_lanes(std::uint32_t lanes, std::uint32_t depth,
                                  const std::function<std::uint64_t(std::uint32_t)>& first_id) {
-  fence_memory_.resize(lanes * kMostUnsettled * kLaneFenceBytes);
+  fence_memory_.resize(std::size_t{lanes} * kMostUnsettled * kLaneFenceBytes);
   RAMFERRY_TRY_ASSIGN(fence_region_, core_.pin(fence_memory_, Rights::read));
   const std::uint64_t window = core_.options.window;
   const Lane::Limits limits{depth, window, std::min(kListBytes, window / 2)};
@@ -137,7 +137,7 @@ Result<Epoch> Outbound::fence() {
     Lane& lane = lanes_[i];
     if (!lane.unfenced()) continue;
     const LaneFence own = lane.since_fence(fence.epoch);
-    const std::size_t slot = i * kMostUnsettled + fence.epoch % kMostUnsettled;
+    const std::size_t slot = std::size_t{i} * kMostUnsettled + fence.epoch % kMostUnsettled;
     const Bytes into = Bytes(fence_memory_).subspan(slot * kLaneFenceBytes, kLaneFenceBytes);
     encode(own, into);
     lane.stage_fence(into, fence_region_->local_key());

@@ -100,8 +100,8 @@ std::size_t encode(MessageType type, std::uint32_t repeat, ConstBytes data, Byte
 }
 
 std::vector<Block> blocks_of(const Message& message) {
-  constexpr auto type = MessageType::blocks_result;
-  return each_record<Block>(message, type, type, [](WireReader& in) {
+  constexpr auto kType = MessageType::blocks_result;
+  return each_record<Block>(message, kType, kType, [](WireReader& in) {
     return Block{.address = in.u64(), .offset = in.u64(), .length = in.u64(), .key = in.u32()};
   });
 }
@@ -117,8 +117,8 @@ std::vector<RegisterRequest> requests_of(const Message& message) {
 }
 
 std::vector<RegisterResult> results_of(const Message& message) {
-  constexpr auto type = MessageType::register_result;
-  return each_record<RegisterResult>(message, type, type, [](WireReader& in) {
+  constexpr auto kType = MessageType::register_result;
+  return each_record<RegisterResult>(message, kType, kType, [](WireReader& in) {
     RegisterResult result{.key = in.u32()};
     static_cast<void>(in.u32());
     result.address = in.u64();

@@ -202,12 +202,14 @@ Result<std::vector<CmIdPtr>> VerbsDomain::ids_towards_target(std::size_t count, 
 Result<std::vector<Connected>> VerbsDomain::connect_all(std::span<const Dial> dials, Deadline deadline) {
   RAMFERRY_TRY_ASSIGN(auto ids, ids_towards_target(dials.size(), deadline));
   std::vector<Call> calls;
+  calls.reserve(dials.size());
   for (std::size_t i = 0; i < dials.size(); ++i) {
     RAMFERRY_TRY_ASSIGN(Call made, call(std::move(ids[i]), dials[i]));
     calls.push_back(std::move(made));
   }
   RAMFERRY_TRY(await_answers(calls, deadline));
   std::vector<Connected> connected;
+  connected.reserve(calls.size());
   for (Call& each : calls) connected.push_back(std::move(each.made));
   return connected;
 }
