@@ -3,6 +3,7 @@
 #include "verbs_fabric.hpp"
 
 #include "rdma_host.hpp"
+#include "verbs_queue.hpp"
 
 #include <gmock/gmock.h>
 
@@ -17,6 +18,7 @@ using namespace std::chrono_literals;
 
 constexpr QueueShape kShape{64, 16};
 constexpr std::uint32_t kCompletions = 256;
+constexpr LinkTuning kTuning{.device = {}, .ack_timeout = 15, .retries = 5};  // neither is the usual one
 
 /// Two domains with one connection between them, through this machine's device.
 class VerbsFabric : public ::testing::Test {
@@ -24,11 +26,11 @@ class VerbsFabric : public ::testing::Test {
   void SetUp() override {
     RAMFERRY_NEED_RDMA();
     fabric_ = make_verbs_fabric();
-    auto acceptor = fabric_->listen({*testing::rdma_address(), 0}, {});
+    auto acceptor = fabric_->listen({*testing::rdma_address(), 0}, kTuning);
     ASSERT_TRUE(acceptor) << acceptor.error().message();
     acceptor_ = std::move(*acceptor);
     ASSERT_NE(acceptor_->local().port, 0);
-    auto here = fabric_->open_towards(acceptor_->local(), {}, kCompletions, Deadline::after(5s));
+    auto here = fabric_->open_towards(acceptor_->local(), kTuning, kCompletions, Deadline::after(5s));
     ASSERT_TRUE(here) << here.error().message();
     here_ = std::move(*here);
     inbox_region_here_ = *here_->register_memory(inbox_here_, Rights::receive_into, 0);
@@ -75,6 +77,17 @@ class VerbsFabric : public ::testing::Test {
   std::unique_ptr<Region> inbox_region_here_, inbox_region_there_;
   std::unique_ptr<QueuePair> queue_here_, queue_there_;
 };
+
+TEST_F(VerbsFabric, GivesTheDeviceTheTimeoutAndRetriesThatWereAskedFor) {
+  if (!here_) return;
+  ibv_qp_attr found{};
+  ibv_qp_init_attr unused{};
+  ibv_qp* const pair = static_cast<VerbsQueue&>(*queue_here_).id()->qp;
+  ASSERT_EQ(ibv_query_qp(pair, &found, IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY, &unused), 0);
+  EXPECT_EQ(found.timeout, kTuning.ack_timeout);
+  EXPECT_EQ(found.retry_cnt, kTuning.retries);
+  EXPECT_EQ(found.rnr_retry, kTuning.retries);
+}
 
 TEST_F(VerbsFabric, PutsWritesBeforeTheSendThatFollows) {
   if (!here_) return;
