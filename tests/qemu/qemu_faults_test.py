@@ -98,7 +98,7 @@ class WhatGoesWrong(QemuCase):
         for moment in range(1, 40 if LONG else 5):
             source.ask("migrate-set-parameters", max_bandwidth=2 * MIB)
             with ramferry.Receive(self.socket(), kept) as receive:
-                source.ask("migrate", uri=receive.at)
+                source.begin_migration(receive.at)
                 source.transferred(moment * 50_000)
                 receive.process.kill()
                 self.assertEqual(source.migrated()["status"], "failed")

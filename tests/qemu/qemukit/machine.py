@@ -140,9 +140,17 @@ class Machine:
             return uri
         return f"tcp:127.0.0.1:{self.migration()['socket-address'][0]['port']}"
 
+    def begin_migration(self, uri, timeout=60):
+        """Once QEMU has put the one before away, a little after it says how that ended: until then it refuses another
+        as a 'duplicate yank instance', or dies of it."""
+        deadline = time.monotonic() + timeout
+        while any(each["type"] == "migration" for each in self.ask("query-yank")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.ask("migrate", uri=uri)
+
     def migrate(self, uri, timeout=60):
         """Starts a migration and waits for its end; what query-migrate says then."""
-        self.ask("migrate", uri=uri)
+        self.begin_migration(uri)
         return self.migrated(timeout)
 
     def migrated(self, timeout=60):
