@@ -240,7 +240,8 @@ Result<> QemuLink::complete(const Completion& completion) {
     if (is_receive && completion.error == FabricErrc::flushed) return {};
     broken_ = true;
     const Error error{completion.error, is_send ? "sending a message" : "on the connection", {}};
-    if (error.is(errc::peer_gone))
+    // How the last word to a peer fails that is tearing its end down depends on how far it has got.
+    if (is_send || error.is(errc::peer_gone))
       suspect(error);
     else if (!failure_)
       failure_ = error;

@@ -101,6 +101,40 @@ TEST(QemuPair, EndsWhereTheSourceHangsUp) {
   EXPECT_EQ(*end, 0U);
 }
 
+// A stock source tears its end down as soon as its last message was acknowledged; that we are ready for
+// another one may then fail in any way, and the machine is here nevertheless.
+TEST(QemuPair, EndsWhereTheSourceHangsUpHoweverTheLastWordToItFails) {
+  for (const FabricErrc error :
+       {FabricErrc::remote_operation, FabricErrc::remote_access, FabricErrc::flushed}) {
+    ModelNet net;
+    Pair pair = testing::make_pair(net);
+    std::thread sending([&] { EXPECT_TRUE(pair.source->send(as_bytes("words"))); });
+    std::array<std::byte, 5> words{};
+    EXPECT_TRUE(receive_exactly(*pair.destination, words, Deadline::after(kPatience)));
+    sending.join();
+    net.fail_next(0, error);
+    const auto posts = net.counts().posts;
+    std::thread hanging_up([&] {
+      while (net.counts().posts == posts) std::this_thread::yield();
+      pair.source.reset();
+    });
+    const auto end = pair.destination->receive(words, Deadline::after(kPatience));
+    hanging_up.join();
+    ASSERT_TRUE(end) << end.error().message();
+    EXPECT_EQ(*end, 0U);
+  }
+}
+
+TEST(QemuPair, FailsIfTheSourceStaysToWhichAWordFailed) {
+  ModelNet net;
+  Pair pair = testing::make_pair(net);
+  net.fail_next(0, FabricErrc::remote_operation);
+  std::array<std::byte, 5> words{};
+  const auto end = pair.destination->receive(words, Deadline::after(kPatience));
+  ASSERT_FALSE(end);
+  EXPECT_TRUE(end.error().is(errc::peer_failed)) << end.error().message();
+}
+
 TEST(QemuPair, ReceiveLeavesTheStreamAsItWasWhenItsTimeIsOver) {
   ModelNet net;
   Pair pair = testing::make_pair(net);
