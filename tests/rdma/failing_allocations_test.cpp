@@ -18,6 +18,11 @@ void* allocate(std::size_t size) noexcept {
   return std::malloc(size == 0 ? 1 : size);
 }
 
+/// Not inlined: GCC would take it for a mistake to free what new returned.
+[[gnu::noinline]] void release(void* memory) noexcept {
+  std::free(memory);
+}
+
 void* allocate_or_throw(std::size_t size) {
   if (void* const memory = allocate(size)) return memory;
   throw std::bad_alloc();
@@ -39,22 +44,22 @@ void* operator new[](std::size_t size, const std::nothrow_t& /*tag*/) noexcept {
   return allocate(size);
 }
 void operator delete(void* memory) noexcept {
-  std::free(memory);
+  release(memory);
 }
 void operator delete[](void* memory) noexcept {
-  std::free(memory);
+  release(memory);
 }
 void operator delete(void* memory, std::size_t /*size*/) noexcept {
-  std::free(memory);
+  release(memory);
 }
 void operator delete[](void* memory, std::size_t /*size*/) noexcept {
-  std::free(memory);
+  release(memory);
 }
 void operator delete(void* memory, const std::nothrow_t& /*tag*/) noexcept {
-  std::free(memory);
+  release(memory);
 }
 void operator delete[](void* memory, const std::nothrow_t& /*tag*/) noexcept {
-  std::free(memory);
+  release(memory);
 }
 
 namespace ramferry::test {
