@@ -89,6 +89,7 @@ class RdmaChannel final : public Channel, public PlacesDirectly {
   void on_lane_received(std::uint32_t lane, std::size_t buffer, const Completion& completion);
   void on_lane_error(std::error_code error, std::string doing);
   void on_event(const LinkEvent& event);
+  void on_lost(Error error);
   void say_why();
   Deadline tick();
   void set_ready();

@@ -62,7 +62,7 @@ void RdmaChannel::handle(Lock& lock, const Completion& completion) {
     if (work == Work::lane_send)
       return on_lane_error(completion.error, "writing on lane " + std::to_string(lane));
     control_->on_broken();
-    return core_.fail_with({completion.error, "using the control connection", {}});
+    return on_lost({completion.error, "using the control connection", {}});
   }
   Result<> done;
   if (work == Work::control_send) control_->on_sent(number);
@@ -170,7 +170,13 @@ void RdmaChannel::set_ready() {
 
 void RdmaChannel::on_event(const LinkEvent& event) {
   if (event.connection_lost) control_->on_broken();
-  core_.fail_with({event.error, "using the connection: " + event.what, {}});
+  on_lost({event.error, "using the connection: " + event.what, {}});
+}
+
+/// What a device has refused on a lane says more than that the peer left over it.
+void RdmaChannel::on_lost(Error error) {
+  const bool refused = lane_error_ && !lane_error_->is(errc::peer_gone);
+  core_.fail_with(refused ? *lane_error_ : std::move(error));
 }
 
 void RdmaChannel::close_lanes() noexcept {

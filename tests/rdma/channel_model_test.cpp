@@ -337,6 +337,21 @@ TEST(RdmaChannel, TellsThePeerOfAPostThatFailedOnAThreadOfItsOwn) {
   EXPECT_THAT(received.error().message(), HasSubstr("the other end: using the connection: posting"));
 }
 
+TEST(RdmaChannel, SaysWhatADeviceRefusedThoughThePeerLeavesAtOnce) {
+  Subject subject({}, "lanes=1", 1 << 20);
+  EXPECT_OK(subject.place(0, 1 << 20));
+  EXPECT_OK(subject.settle());
+  subject.net.fail_next(1, FabricErrc::remote_access);
+  EXPECT_OK(subject.place(0, 1 << 20));
+  const auto epoch = subject.source->fence();
+  const Deadline patience = Deadline::after(60s);
+  while (subject.net.counts().failed == 0 && !patience.passed()) std::this_thread::yield();
+  subject.net.report(0, {FabricErrc::disconnected, "it left"});
+  const auto settled = subject.source->settle(epoch ? *epoch : 2, patience);
+  ASSERT_FALSE(settled);
+  EXPECT_EQ(settled.error().code, FabricErrc::remote_access) << why(settled);
+}
+
 TEST(RdmaChannel, AFrozenPeerIsNoticedThoughNothingIsUnderWay) {
   Subject subject({}, "lanes=1&peer-timeout=1", 1 << 20);
   subject.net.hang(0);

@@ -39,6 +39,7 @@ struct ModelPlan {
 struct ModelCounts {
   std::uint64_t posts = 0, writes = 0, sends = 0, written_bytes = 0, registrations = 0;
   std::uint64_t looks = 0;                      ///< writes of no bytes
+  std::uint64_t failed = 0;                     ///< requests that completed with an error
   std::uint64_t regions = 0, region_bytes = 0;  ///< now
   std::uint64_t remotely_writable_bytes = 0;    ///< now
   std::uint64_t connections = 0;                ///< now, ends counted apart

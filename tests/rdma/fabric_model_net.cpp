@@ -208,6 +208,7 @@ void ModelNet::State::place_all(Port& port) {
 
 void ModelNet::State::complete(Port& port, const WorkRequest& request, std::error_code error,
                                std::uint32_t bytes) {
+  if (error) ++counts.failed;
   if (!error && !request.signaled) return;
   port.station->completions.push_back({request.id, bytes, error});
   port.station->changed.notify_all();
