@@ -4,6 +4,7 @@
 #include "multifd_packet.hpp"
 #include "multifd_receiver.hpp"
 #include "multifd_sender.hpp"
+#include "support/outcome.hpp"
 
 #include <ramferry/checkpoint/checkpoint_file.hpp>
 #include <ramferry/checkpoint/receiver.hpp>
@@ -18,6 +19,7 @@
 namespace ramferry::checkpoint {
 namespace {
 
+using ramferry::test::why;
 using test::kPage;
 using test::Page;
 using test::page_of;
@@ -25,11 +27,6 @@ using test::PlayedStream;
 using test::StreamBuilder;
 
 const std::vector<BlockInfo> kBlocks = {{"ram", 8 * kPage}, {"rom", kPage}};
-
-template <class T>
-std::string why(const Result<T>& result) {
-  return result ? "it worked" : result.error().message();
-}
 
 /// What a QEMU says on one channel.
 class ChannelBuilder {

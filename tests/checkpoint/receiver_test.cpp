@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "checkpoint/stream_builder.hpp"
+#include "support/outcome.hpp"
 
 #include <ramferry/checkpoint/checkpoint_file.hpp>
 #include <ramferry/checkpoint/receiver.hpp>
@@ -16,15 +17,12 @@
 namespace ramferry::checkpoint {
 namespace {
 
+using ramferry::test::why;
 using test::kPage;
 using test::Page;
 using test::page_of;
 using test::PlayedStream;
 using test::StreamBuilder;
-
-std::string why(const Result<ReceiveReport>& result) {
-  return result ? "it worked" : result.error().message();
-}
 
 class ReceiverTest : public ::testing::Test {
  protected:

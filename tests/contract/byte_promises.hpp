@@ -3,6 +3,7 @@
 // of the channel contract, or of plain byte streams, calls them by name. Also what those tests are made of.
 #pragma once
 
+#include "support/outcome.hpp"
 #include "support/test_memory.hpp"
 
 #include <ramferry/byte_stream.hpp>
@@ -112,31 +113,5 @@ Result<> receive_in_pieces(ByteStream& stream, Bytes bytes, std::uint64_t seed);
 Result<std::byte> receive_byte(ByteStream& stream, Deadline deadline);
 /// Receives until the other end finished.
 Result<std::vector<std::byte>> receive_all(ByteStream& stream, Deadline deadline);
-/// What a failed call says; "success" for one that did not fail.
-template <class T>
-std::string why(const Result<T>& result) {
-  return result ? "success" : result.error().message();
-}
-template <class T>
-bool failed_with(const Result<T>& result, errc condition) {
-  return !result && result.error().is(condition);
-}
 
 }  // namespace ramferry::test
-
-#define RAMFERRY_EXPECT_OK(expression)                                                           \
-  do {                                                                                           \
-    const auto& outcome_ = (expression);                                                         \
-    EXPECT_TRUE(outcome_.has_value()) << #expression << ": " << ::ramferry::test::why(outcome_); \
-  } while (false)
-#define RAMFERRY_ASSERT_OK(expression)                                                           \
-  do {                                                                                           \
-    const auto& outcome_ = (expression);                                                         \
-    ASSERT_TRUE(outcome_.has_value()) << #expression << ": " << ::ramferry::test::why(outcome_); \
-  } while (false)
-#define RAMFERRY_EXPECT_FAILS(condition, expression)                                                    \
-  do {                                                                                                  \
-    const auto& outcome_ = (expression);                                                                \
-    EXPECT_TRUE(::ramferry::test::failed_with(outcome_, condition))                                     \
-        << #expression << " should fail with " #condition ", not: " << ::ramferry::test::why(outcome_); \
-  } while (false)

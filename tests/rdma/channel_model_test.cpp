@@ -2,6 +2,7 @@
 // The channel on the fabric model: what the contract does not say about RDMA, and what a fabric may do to it.
 #include "channel.hpp"
 #include "model_pair.hpp"
+#include "support/outcome.hpp"
 #include "support/test_memory.hpp"
 
 #include <gmock/gmock.h>
@@ -21,6 +22,7 @@ using test::fill_pattern;
 using test::has_pattern;
 using test::kPage;
 using test::TestMemory;
+using test::why;
 using ::testing::HasSubstr;
 using testing::ModelNet;
 using testing::ModelPlan;
@@ -65,17 +67,6 @@ class Subject {
   std::unique_ptr<Channel> source, destination;
 };
 
-template <class T>
-std::string why(const Result<T>& result) {
-  return result ? "success" : result.error().message();
-}
-
-#define EXPECT_OK(expression)                           \
-  do {                                                  \
-    const auto outcome_ = (expression);                 \
-    EXPECT_TRUE(outcome_.has_value()) << why(outcome_); \
-  } while (false)
-
 std::uint64_t below(std::uint64_t& state, std::uint64_t bound) {
   state = state * 6364136223846793005ULL + 1442695040888963407ULL;
   return (state >> 33) % bound;
@@ -84,9 +75,9 @@ std::uint64_t below(std::uint64_t& state, std::uint64_t bound) {
 TEST(RdmaChannel, BulkTakesFewRequestsDoorbellsAndCompletions) {
   constexpr std::size_t kSize = 64 << 20;
   Subject subject({}, "lanes=2", kSize);
-  EXPECT_OK(subject.lend(0, kSize));
-  for (std::size_t at = 0; at < kSize; at += 1 << 20) EXPECT_OK(subject.place(at, 1 << 20));
-  EXPECT_OK(subject.settle());
+  RAMFERRY_EXPECT_OK(subject.lend(0, kSize));
+  for (std::size_t at = 0; at < kSize; at += 1 << 20) RAMFERRY_EXPECT_OK(subject.place(at, 1 << 20));
+  RAMFERRY_EXPECT_OK(subject.settle());
   const StreamStats stats = subject.source->stats();
   constexpr std::uint64_t kPerGiB = (1 << 30) / kSize;
   EXPECT_LE(stats.doorbells * kPerGiB, 600U);
@@ -98,11 +89,11 @@ TEST(RdmaChannel, BulkTakesFewRequestsDoorbellsAndCompletions) {
 TEST(RdmaChannel, ScatteredPagesShareDoorbellsAndCompletions) {
   constexpr std::size_t kPages = 8192;
   Subject subject({}, "lanes=2", kPages * 2 * kPage);
-  EXPECT_OK(subject.lend(0, kPages * 2 * kPage));
+  RAMFERRY_EXPECT_OK(subject.lend(0, kPages * 2 * kPage));
   std::vector<Placement> batch;
   for (std::size_t page = 0; page < kPages; ++page) batch.push_back(subject.piece(page * 2 * kPage, kPage));
-  EXPECT_OK(subject.source->place(batch));
-  EXPECT_OK(subject.settle());
+  RAMFERRY_EXPECT_OK(subject.source->place(batch));
+  RAMFERRY_EXPECT_OK(subject.settle());
   const StreamStats stats = subject.source->stats();
   EXPECT_LE(stats.doorbells * (262144 / kPages), 8500U);
   EXPECT_LE(stats.completions * (262144 / kPages), 8500U);
@@ -114,10 +105,10 @@ TEST(RdmaChannel, RegistersOnlyWhatWasLentAtBothEnds) {
   Subject subject({}, "lanes=1&chunk=1M", kSize);
   const std::uint64_t before = subject.net.counts().region_bytes;
   const std::array plan{subject.piece(2 << 20, 3 << 20), subject.piece(20 << 20, 64 << 10)};
-  EXPECT_OK(subject.source->lend(plan));
-  for (const Placement& each : plan) EXPECT_OK(subject.source->prepare(each.bytes));
-  EXPECT_OK(subject.source->place(plan));
-  EXPECT_OK(subject.settle());
+  RAMFERRY_EXPECT_OK(subject.source->lend(plan));
+  for (const Placement& each : plan) RAMFERRY_EXPECT_OK(subject.source->prepare(each.bytes));
+  RAMFERRY_EXPECT_OK(subject.source->place(plan));
+  RAMFERRY_EXPECT_OK(subject.settle());
   EXPECT_EQ(subject.net.counts().region_bytes - before, 2 * ((3ULL << 20) + (64 << 10)));
   EXPECT_EQ(subject.source->stats().copied_bytes, 0U);
 }
@@ -133,13 +124,13 @@ TEST(RdmaChannel, PinsOnDemandWithinTheBudgetOfEachEnd) {
     const std::uint64_t own_here = subject.source->stats().pinned_bytes;
     const std::uint64_t own_there = subject.destination->stats().pinned_bytes;
     fill_pattern(subject.local.bytes(), 1);
-    EXPECT_OK(subject.lend(0, kSize));
+    RAMFERRY_EXPECT_OK(subject.lend(0, kSize));
     const auto most = std::min<std::size_t>(kSize, subject.source->prepares_at_most());
     for (std::size_t at = 0; at < kSize; at += most) {
-      EXPECT_OK(subject.source->prepare(subject.local.slice(at, most)));
-      EXPECT_OK(subject.place(at, most));
+      RAMFERRY_EXPECT_OK(subject.source->prepare(subject.local.slice(at, most)));
+      RAMFERRY_EXPECT_OK(subject.place(at, most));
     }
-    EXPECT_OK(subject.settle());
+    RAMFERRY_EXPECT_OK(subject.settle());
     EXPECT_TRUE(has_pattern(subject.there.bytes(), 1));
     EXPECT_EQ(subject.source->stats().copied_bytes, 0U) << "round one needs no copies";
     if (here.find("demand") != std::string::npos) {
@@ -151,8 +142,8 @@ TEST(RdmaChannel, PinsOnDemandWithinTheBudgetOfEachEnd) {
 
     // A tracker watches all of it now: what is not registered any more is copied, not registered again.
     fill_pattern(subject.local.bytes(), 2);
-    EXPECT_OK(subject.place(0, kSize));
-    EXPECT_OK(subject.settle());
+    RAMFERRY_EXPECT_OK(subject.place(0, kSize));
+    RAMFERRY_EXPECT_OK(subject.settle());
     EXPECT_TRUE(has_pattern(subject.there.bytes(), 2));
     if (here.find("demand") != std::string::npos) {
       EXPECT_GT(subject.source->stats().copied_bytes, 0U);
@@ -164,19 +155,19 @@ TEST(RdmaChannel, PinsOnDemandWithinTheBudgetOfEachEnd) {
 TEST(RdmaChannel, NeverRegistersAWatchedChunkAgain) {
   constexpr std::size_t kSize = 16 << 20;
   Subject subject({}, "lanes=1&pin=demand&pin-budget=1M", kSize);
-  EXPECT_OK(subject.lend(0, kSize));
+  RAMFERRY_EXPECT_OK(subject.lend(0, kSize));
   for (std::size_t at = 0; at < kSize; at += 64 << 10) {
-    EXPECT_OK(subject.source->prepare(subject.local.slice(at, 64 << 10)));
-    EXPECT_OK(subject.place(at, 64 << 10));
+    RAMFERRY_EXPECT_OK(subject.source->prepare(subject.local.slice(at, 64 << 10)));
+    RAMFERRY_EXPECT_OK(subject.place(at, 64 << 10));
   }
-  EXPECT_OK(subject.settle());
-  EXPECT_OK(subject.place(0, 64 << 10));  // the first copy registers the ring
-  EXPECT_OK(subject.settle());
+  RAMFERRY_EXPECT_OK(subject.settle());
+  RAMFERRY_EXPECT_OK(subject.place(0, 64 << 10));  // the first copy registers the ring
+  RAMFERRY_EXPECT_OK(subject.settle());
   const std::uint64_t pinned = subject.source->stats().pinned_bytes;
   const std::uint64_t peak = subject.source->stats().peak_pinned_bytes;
   for (int round = 0; round < 3; ++round) {
-    EXPECT_OK(subject.place(0, kSize));
-    EXPECT_OK(subject.settle());
+    RAMFERRY_EXPECT_OK(subject.place(0, kSize));
+    RAMFERRY_EXPECT_OK(subject.settle());
   }
   EXPECT_EQ(subject.source->stats().pinned_bytes, pinned);
   EXPECT_EQ(subject.source->stats().peak_pinned_bytes, peak);
@@ -188,9 +179,9 @@ TEST(RdmaChannel, SplitsForDevicesWithSmallRegions) {
   plan.device.max_region_bytes = 2 << 20;
   Subject subject(plan, "lanes=2", kSize);
   fill_pattern(subject.local.bytes(), 1);
-  EXPECT_OK(subject.lend(0, kSize));
-  EXPECT_OK(subject.place(0, kSize));
-  EXPECT_OK(subject.settle());
+  RAMFERRY_EXPECT_OK(subject.lend(0, kSize));
+  RAMFERRY_EXPECT_OK(subject.place(0, kSize));
+  RAMFERRY_EXPECT_OK(subject.settle());
   EXPECT_TRUE(has_pattern(subject.there.bytes(), 1));
 }
 
@@ -203,9 +194,9 @@ TEST(RdmaChannel, MergesManyRangesForDevicesWithFewRegions) {
   fill_pattern(subject.local.bytes(), 1);
   std::vector<Placement> batch;
   for (std::size_t page = 0; page < kPages; page += 2) batch.push_back(subject.piece(page * kPage, kPage));
-  EXPECT_OK(subject.source->lend(batch));
-  EXPECT_OK(subject.source->place(batch));
-  EXPECT_OK(subject.settle());
+  RAMFERRY_EXPECT_OK(subject.source->lend(batch));
+  RAMFERRY_EXPECT_OK(subject.source->place(batch));
+  RAMFERRY_EXPECT_OK(subject.settle());
   for (const Placement& each : batch)
     ASSERT_EQ(std::memcmp(subject.there.bytes().data() + each.offset, each.bytes.data(), kPage), 0);
 }
@@ -214,7 +205,7 @@ TEST(RdmaChannel, PinAllNamesTheLimitItHits) {
   ModelPlan plan;
   plan.device.lockable_bytes = 24 << 20;
   Subject subject(plan, "lanes=1&chunk=1M", 64 << 20);
-  EXPECT_OK(subject.lend(0, 64 << 20));
+  RAMFERRY_EXPECT_OK(subject.lend(0, 64 << 20));
   const auto prepared = subject.source->prepare(subject.local.bytes());
   ASSERT_FALSE(prepared);
   // Either end may be the first to hit it.
@@ -228,17 +219,17 @@ TEST(RdmaChannel, PagesThatComeAgainDoNotCostThePeerARegistrationEach) {
   constexpr std::size_t kPages = 4096;
   Subject subject({}, "lanes=2", kPages * kPage, "pin=demand&pin-budget=1M");
   fill_pattern(subject.local.bytes(), 1);
-  EXPECT_OK(subject.lend(0, kPages * kPage));
-  EXPECT_OK(subject.place(0, kPages * kPage));
-  EXPECT_OK(subject.settle());
+  RAMFERRY_EXPECT_OK(subject.lend(0, kPages * kPage));
+  RAMFERRY_EXPECT_OK(subject.place(0, kPages * kPage));
+  RAMFERRY_EXPECT_OK(subject.settle());
   EXPECT_TRUE(has_pattern(subject.there.bytes(), 1));
   EXPECT_EQ(subject.source->stats().copied_bytes, 0U) << "round one needs no copies";
   const std::uint64_t before = subject.net.counts().registrations;
   std::vector<Placement> batch;
   for (std::size_t i = 0; i < 400; ++i) batch.push_back(subject.piece(i * 1237 % kPages * kPage, kPage));
   fill_pattern(subject.local.bytes(), 2);
-  EXPECT_OK(subject.source->place(batch));
-  EXPECT_OK(subject.settle());
+  RAMFERRY_EXPECT_OK(subject.source->place(batch));
+  RAMFERRY_EXPECT_OK(subject.settle());
   for (const Placement& each : batch)
     EXPECT_EQ(std::memcmp(each.bytes.data(), subject.there.bytes().data() + each.offset, kPage), 0);
   EXPECT_LT(subject.net.counts().registrations - before, 20U);
@@ -250,12 +241,12 @@ TEST(RdmaChannel, PinOnDemandLivesWithALimitThatIsTooSmall) {
   plan.device.lockable_bytes = 24 << 20;  // less than the budget says
   Subject subject(plan, "lanes=1&chunk=1M&pin=demand&pin-budget=48M", 64 << 20);
   fill_pattern(subject.local.bytes(), 1);
-  EXPECT_OK(subject.lend(0, 64 << 20));
+  RAMFERRY_EXPECT_OK(subject.lend(0, 64 << 20));
   for (std::size_t at = 0; at < 64U << 20; at += 1 << 20) {
-    EXPECT_OK(subject.source->prepare(subject.local.slice(at, 1 << 20)));
-    EXPECT_OK(subject.place(at, 1 << 20));
+    RAMFERRY_EXPECT_OK(subject.source->prepare(subject.local.slice(at, 1 << 20)));
+    RAMFERRY_EXPECT_OK(subject.place(at, 1 << 20));
   }
-  EXPECT_OK(subject.settle());
+  RAMFERRY_EXPECT_OK(subject.settle());
   EXPECT_TRUE(has_pattern(subject.there.bytes(), 1));
 }
 
@@ -265,7 +256,7 @@ TEST(RdmaChannel, AFailingRegistrationFailsBothEndsAndLeavesNothing) {
     ModelPlan plan;
     plan.failing_registration = number;
     Subject subject(plan, "lanes=1&chunk=1M", 8 << 20);
-    EXPECT_OK(subject.lend(0, 8 << 20));
+    RAMFERRY_EXPECT_OK(subject.lend(0, 8 << 20));
     Result<> outcome = subject.place(0, 8 << 20);
     if (outcome) outcome = subject.settle();
     ASSERT_FALSE(outcome);
@@ -281,9 +272,9 @@ TEST(RdmaChannel, AFailingRegistrationFailsBothEndsAndLeavesNothing) {
 
 TEST(RdmaChannel, RightsAreTheLeast) {
   Subject subject({}, "lanes=2", 1 << 20);
-  EXPECT_OK(subject.lend(0, 1 << 20));
-  EXPECT_OK(subject.place(0, 1 << 20));
-  EXPECT_OK(subject.settle());
+  RAMFERRY_EXPECT_OK(subject.lend(0, 1 << 20));
+  RAMFERRY_EXPECT_OK(subject.place(0, 1 << 20));
+  RAMFERRY_EXPECT_OK(subject.settle());
   EXPECT_EQ(subject.net.counts().remotely_writable_bytes, 1ULL << 20)
       << "the slot, and nothing else at either end";
 }
@@ -308,9 +299,9 @@ TEST(RdmaChannel, WhatAFabricDoesToItEndsInAnError) {
   for (const Case& each : cases) {
     SCOPED_TRACE(each.name);
     Subject subject({}, "lanes=2&peer-timeout=3", 8 << 20);
-    EXPECT_OK(subject.lend(0, 8 << 20));
-    EXPECT_OK(subject.place(0, 8 << 20));
-    EXPECT_OK(subject.settle());
+    RAMFERRY_EXPECT_OK(subject.lend(0, 8 << 20));
+    RAMFERRY_EXPECT_OK(subject.place(0, 8 << 20));
+    RAMFERRY_EXPECT_OK(subject.settle());
     each.happen(subject.net);
     const auto began = std::chrono::steady_clock::now();
     Result<> outcome;
@@ -339,10 +330,10 @@ TEST(RdmaChannel, TellsThePeerOfAPostThatFailedOnAThreadOfItsOwn) {
 
 TEST(RdmaChannel, SaysWhatADeviceRefusedThoughThePeerLeavesAtOnce) {
   Subject subject({}, "lanes=1", 1 << 20);
-  EXPECT_OK(subject.place(0, 1 << 20));
-  EXPECT_OK(subject.settle());
+  RAMFERRY_EXPECT_OK(subject.place(0, 1 << 20));
+  RAMFERRY_EXPECT_OK(subject.settle());
   subject.net.fail_next(1, FabricErrc::remote_access);
-  EXPECT_OK(subject.place(0, 1 << 20));
+  RAMFERRY_EXPECT_OK(subject.place(0, 1 << 20));
   const auto epoch = subject.source->fence();
   const Deadline patience = Deadline::after(60s);
   while (subject.net.counts().failed == 0 && !patience.passed()) std::this_thread::yield();
@@ -388,10 +379,10 @@ TEST(RdmaChannel, TellsHowLongItHeardOfNothingThatWasOutstanding) {
   };
   std::this_thread::sleep_for(30ms);
   EXPECT_EQ(silence(), 0) << "nothing was outstanding";
-  EXPECT_OK(subject.place(0, 64 << 10));
+  RAMFERRY_EXPECT_OK(subject.place(0, 64 << 10));
   std::this_thread::sleep_for(30ms);
   EXPECT_GE(silence(), 30) << "nothing has settled";
-  EXPECT_OK(subject.settle());
+  RAMFERRY_EXPECT_OK(subject.settle());
   const int longest = silence();
   EXPECT_GE(longest, 30);
   std::this_thread::sleep_for(30ms);
@@ -406,7 +397,7 @@ TEST(RdmaChannel, AFenceThatLeavesALaneOutIsNotBelieved) {
     if (connection == 0 && message.size() == kHeaderBytes + 32 && message[0] == std::byte{12})
       message[kHeaderBytes + 15] = std::byte{0b01};  // lanes of the fence
   });
-  EXPECT_OK(subject.lend(0, 8 << 20));
+  RAMFERRY_EXPECT_OK(subject.lend(0, 8 << 20));
   Result<> outcome = subject.place(0, 8 << 20);
   if (outcome) outcome = subject.settle();
   EXPECT_FALSE(outcome);
@@ -418,8 +409,8 @@ TEST(RdmaChannel, AMessageThatADeviceHadNoRoomForIsSentAgainAtOnce) {
   // No heartbeat comes to the rescue: the next one is due long after the deadline.
   Subject subject(plan, "lanes=2&peer-timeout=3600", 64 * kPage);
   for (int round = 0; round < 100 && !::testing::Test::HasFailure(); ++round) {
-    EXPECT_OK(subject.place(0, 64 * kPage));
-    EXPECT_OK(subject.settle());
+    RAMFERRY_EXPECT_OK(subject.place(0, 64 * kPage));
+    RAMFERRY_EXPECT_OK(subject.settle());
   }
 }
 
@@ -433,7 +424,7 @@ TEST(RdmaChannel, EveryPageIsRightWhateverTheOrder) {
     plan.partial_posts = seed % 3 == 0 ? 0.2 : 0;
     constexpr std::size_t kPages = 1024;
     Subject subject(plan, seed % 2 == 0 ? "lanes=4" : "lanes=4&pin=demand&pin-budget=1M", kPages * kPage);
-    EXPECT_OK(subject.lend(0, kPages * kPage));
+    RAMFERRY_EXPECT_OK(subject.lend(0, kPages * kPage));
     std::uint64_t random = seed;
     std::vector<std::uint64_t> content(kPages, 0);
     for (std::uint64_t round = 1; round <= 6; ++round) {
@@ -444,19 +435,19 @@ TEST(RdmaChannel, EveryPageIsRightWhateverTheOrder) {
         fill_pattern(subject.local.slice(page * kPage, kPage), content[page]);
         batch.push_back(subject.piece(page * kPage, kPage));
       }
-      EXPECT_OK(subject.source->place(batch));
-      EXPECT_OK(subject.source->fence());
+      RAMFERRY_EXPECT_OK(subject.source->place(batch));
+      RAMFERRY_EXPECT_OK(subject.source->fence());
       const auto mark = std::array{static_cast<std::byte>(round)};
-      EXPECT_OK(subject.source->send(mark));
+      RAMFERRY_EXPECT_OK(subject.source->send(mark));
       std::array<std::byte, 1> got{};
-      EXPECT_OK(receive_exactly(*subject.destination, got, Deadline::after(60s)));
+      RAMFERRY_EXPECT_OK(receive_exactly(*subject.destination, got, Deadline::after(60s)));
       // The mark has been received: so all of the round is here.
       for (std::size_t page = 0; page < kPages; ++page) {
         if (content[page] == 0) continue;
         ASSERT_TRUE(has_pattern(subject.there.slice(page * kPage, kPage), content[page]))
             << "page " << page << " after round " << round;
       }
-      EXPECT_OK(subject.settle());
+      RAMFERRY_EXPECT_OK(subject.settle());
     }
     EXPECT_EQ(subject.net.counts().collisions, 0U);
   }

@@ -4,6 +4,7 @@
 
 #include "../../tcp/src/frame.hpp"
 #include "../../tcp/src/preamble.hpp"
+#include "support/outcome.hpp"
 
 #include <ramferry/tcp/transport.hpp>
 #include <ramferry/unique_fd.hpp>
@@ -47,10 +48,7 @@ class RecordingLog final : public Log {
   std::string lines_;
 };
 
-template <class T>
-std::string why(const Result<T>& result) {
-  return result ? "success" : result.error().message();
-}
+using ramferry::test::why;
 
 /// Aborts the test program on a bad URI.
 inline Endpoint endpoint(const std::string& uri) {
