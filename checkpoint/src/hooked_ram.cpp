@@ -11,7 +11,6 @@
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
-#include <cstring>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -84,10 +83,8 @@ class HookedRam::Block final : public Landing {
   bool was_written(std::size_t first, std::size_t count) const noexcept {
     const std::size_t end = std::min(first + count, pages_.size());
     for (std::size_t page = first; page < end; ++page) {
-      std::uint64_t word = 0;
       if (pages_[page] != Page::open) continue;  // it is not touched yet, and shall not be
-      std::memcpy(&word, memory_.data() + page * kPageBytes, sizeof word);
-      if (word != 0) return true;
+      if (!is_zero(memory_.subspan(page * kPageBytes, sizeof(std::uint64_t)))) return true;
     }
     return false;
   }
