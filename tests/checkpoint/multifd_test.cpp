@@ -84,6 +84,7 @@ class MultifdTest : public ::testing::Test {
   Result<ReceiveReport> receive(const StreamBuilder& main, const std::vector<ChannelBuilder>& channels,
                                 std::size_t most = 1U << 20, Format format = Format::checkpoint) {
     std::vector<std::unique_ptr<ByteStream>> streams;
+    streams.reserve(channels.size());
     for (const ChannelBuilder& each : channels)
       streams.push_back(std::make_unique<PlayedStream>(each.bytes(), most));
     Receiver receiver(Link(std::make_unique<StreamBundle>(std::make_unique<PlayedStream>(main.bytes()),

@@ -24,14 +24,23 @@ using Page = std::array<std::byte, kPage>;
 /// A page whose content is told by a number, never all zeros.
 inline Page page_of(std::uint32_t seed) {
   Page page;
-  for (std::size_t i = 0; i < kPage; ++i) page[i] = static_cast<std::byte>(seed * 31 + i * 7 + 1);
+  for (std::size_t i = 0; i < kPage; ++i)
+    page[i] = static_cast<std::byte>(std::size_t{seed} * 31 + i * 7 + 1);
   return page;
 }
 
 class StreamBuilder {
  public:
-  static constexpr std::uint64_t zero = 0x02, mem_size = 0x04, page = 0x08, end = 0x10, same = 0x20,
-                                 delta = 0x40, compressed = 0x100, flush = 0x200;
+  enum Flag : std::uint64_t {
+    zero = 0x02,
+    mem_size = 0x04,
+    page = 0x08,
+    end = 0x10,
+    same = 0x20,
+    delta = 0x40,
+    compressed = 0x100,
+    flush = 0x200
+  };
 
   StreamBuilder& head(std::string_view machine = "pc-test") {
     out_.u32(0x5145564d).u32(3).u8(7).u32(static_cast<std::uint32_t>(machine.size())).raw(as_bytes(machine));
@@ -63,7 +72,7 @@ class StreamBuilder {
     return *this;
   }
   StreamBuilder& record(std::uint64_t offset, std::uint64_t flags, std::string_view block = {}) {
-    out_.u64(offset | flags | (block.empty() ? same : 0));
+    out_.u64(offset | flags | (block.empty() ? std::uint64_t{same} : 0));
     if (!block.empty()) out_.text8(block);
     return *this;
   }

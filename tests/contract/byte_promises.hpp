@@ -44,7 +44,7 @@ class Pending {
       : patience_(patience),
         give_up_(std::move(give_up)),
         future_(std::async(std::launch::async, std::move(call))) {}
-  Pending(Pending&&) = default;
+  Pending(Pending&&) noexcept = default;
   ~Pending() {
     if (!future_.valid() || is_over()) return;
     give_up_();

@@ -53,6 +53,7 @@ TEST(PostingPool, KeepsTheOrderOfEachQueue) {
   std::atomic<bool> overlapped{false};
   {
     std::vector<std::unique_ptr<PostingQueue>> queues;
+    queues.reserve(seen.size());
     for (Seen& each : seen)
       queues.push_back(std::make_unique<PostingQueue>(pool, [&](std::span<const WorkRequest> list) {
         if (each.inside.exchange(true)) overlapped = true;

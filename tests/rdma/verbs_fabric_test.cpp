@@ -18,7 +18,7 @@ using namespace std::chrono_literals;
 
 constexpr QueueShape kShape{64, 16};
 constexpr std::uint32_t kCompletions = 256;
-constexpr LinkTuning kTuning{.device = {}, .ack_timeout = 15, .retries = 5};  // neither is the usual one
+const LinkTuning kTuning{.device = {}, .ack_timeout = 15, .retries = 5};  // neither is the usual one
 
 /// Two domains with one connection between them, through this machine's device.
 class VerbsFabric : public ::testing::Test {

@@ -175,7 +175,7 @@ class Dialled {
 class TunnelPair {
  public:
   explicit TunnelPair(Fabric fabric, Options options = {}, bool dial_fails = false,
-                      std::function<void()> before_dial = {})
+                      const std::function<void()>& before_dial = {})
       : wire_(fabric), bare_(fabric == Fabric::unix_socket), dialled_(bare_) {
     near = std::make_unique<Session>(std::move(wire_.near), options, Dial{}, log_);
     far = std::make_unique<Session>(
