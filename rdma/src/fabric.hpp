@@ -166,9 +166,10 @@ class ConnectRequest {
   /// A domain on the device it came in by. `completions`: how many may wait to be polled.
   virtual Result<std::unique_ptr<Domain>> open_domain(std::uint32_t completions) = 0;
   /// Returns at once; the link is up when the peer's first message arrives. errc::unsupported if it came in
-  /// by another device than the domain's.
+  /// by another device than the domain's. Once only, also if it fails.
   virtual Result<std::unique_ptr<QueuePair>> accept(Domain& domain, QueueShape shape,
                                                     std::span<const Receive> receives, ConstBytes answer) = 0;
+  /// Nothing, if it was accepted or refused already.
   virtual void reject(ConstBytes answer) noexcept = 0;
 };
 

@@ -22,9 +22,7 @@ class VerbsRequest final : public ConnectRequest {
     const auto* bytes = static_cast<const std::byte*>(event.param.conn.private_data);
     if (bytes != nullptr) hello_.assign(bytes, bytes + event.param.conn.private_data_len);
   }
-  ~VerbsRequest() override {
-    if (id_) reject({});
-  }
+  ~VerbsRequest() override { reject({}); }
 
   ConstBytes hello() const noexcept override { return hello_; }
   std::string from() const override { return to_text(rdma_get_peer_addr(id_.get())); }
@@ -51,11 +49,14 @@ class VerbsRequest final : public ConnectRequest {
     given.private_data_len = static_cast<std::uint8_t>(answer.size());
     given.responder_resources = given.initiator_depth = 1;
     given.rnr_retry_count = tuning_.retries;
-    RAMFERRY_TRY(check_cm(rdma_accept(raw, &given), "accepting a connection"));
-    return queue;
+    auto accepted = check_cm(rdma_accept(raw, &given), "accepting a connection");
+    if (accepted) return queue;
+    static_cast<void>(rdma_reject(raw, nullptr, 0));  // the queue keeps it until the domain goes
+    return Failure(std::move(accepted).error());
   }
 
   void reject(ConstBytes answer) noexcept override {
+    if (!id_) return;  // a queue pair has it, or had it
     static_cast<void>(rdma_reject(id_.get(), answer.data(), static_cast<std::uint8_t>(answer.size())));
     id_.reset();
   }

@@ -231,6 +231,10 @@ class ModelRequest final : public ConnectRequest {
   Result<std::unique_ptr<QueuePair>> accept(Domain& domain, QueueShape shape,
                                             std::span<const Receive> receives, ConstBytes bytes) override {
     std::shared_ptr<Port> port;
+    if (dialing_->port->connection == net_->plan.failing_accept) {
+      answer(Dialing::State::refused, {});  // the connection manager's word: no answer of ours goes with it
+      return fail(std::make_error_code(std::errc::not_enough_memory), "making a queue pair with the model");
+    }
     {
       const NetLock lock(net_->mutex);
       port = static_cast<ModelDomain&>(domain).make_port(shape, receives, dialing_->port->connection);

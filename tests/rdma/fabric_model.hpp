@@ -30,6 +30,8 @@ struct ModelPlan {
   double partial_posts = 0;
   /// This registration (1 is the first) fails, by the memory lock limit.
   std::optional<unsigned> failing_registration;
+  /// This connection is refused by the device of the end that accepts it.
+  std::optional<unsigned> failing_accept;
   /// Called with the size before each registration, by the thread that makes it; may keep it waiting.
   std::function<void(std::size_t bytes)> before_registration;
   /// Registrations that may exist at once, of both ends together.

@@ -167,6 +167,23 @@ TEST_F(VerbsFabric, WakesAWaiter) {
   EXPECT_EQ(waiting.wait_for(20s), std::future_status::ready);
 }
 
+TEST_F(VerbsFabric, RefusesAfterAnAcceptThatFailed) {
+  if (!here_) return;
+  auto connecting = std::async(std::launch::async, [&] {
+    const auto domain = fabric_->open_towards(acceptor_->local(), kTuning, kCompletions, Deadline::after(5s));
+    return (*domain)->connect(kShape, {}, as_bytes("hello"), Deadline::after(20s));
+  });
+  auto request = acceptor_->next(Deadline::after(20s));
+  ASSERT_TRUE(request) << request.error().message();
+  const auto domain = *(*request)->open_domain(kCompletions);
+  constexpr QueueShape kMoreThanAnyDeviceHas{1U << 30, 1U << 30};
+  EXPECT_FALSE((*request)->accept(*domain, kMoreThanAnyDeviceHas, {}, as_bytes("welcome")));
+  (*request)->reject(as_bytes("no"));
+  request->reset();
+  const auto connected = connecting.get();
+  EXPECT_TRUE(!connected || !connected->queue);
+}
+
 TEST(VerbsFabricWithoutPeer, SaysThatNobodyListens) {
   RAMFERRY_NEED_RDMA();
   const auto fabric = make_verbs_fabric();
