@@ -35,6 +35,11 @@ Result<WireReader> open(ConstBytes bytes, bool& pin_all, const std::string& who)
   return fail(errc::protocol_mismatch, "reading the " + who);
 }
 
+/// What our own options allow. Heartbeats are counted from it: zero would be all the time.
+bool is_peer_timeout(std::uint32_t ms) noexcept {
+  return ms >= kLeastPeerTimeout * 1000 && ms <= kMostPeerTimeout * 1000;
+}
+
 void put_opening(WireWriter& writer, bool pin_all) {
   writer.u32(kQemuVersion).u32(pin_all ? kQemuPinAll : 0).u32(kMagic).u8(kVersion);
 }
@@ -87,7 +92,7 @@ Result<Hello> decode_hello(ConstBytes bytes) {
                 "use the same version of ramferry at both ends");
   const bool kind_known = hello.kind == Hello::Kind::control || hello.kind == Hello::Kind::lane;
   if (!kind_known || hello.lanes == 0 || hello.lanes > kMostLanes || hello.lane >= hello.lanes ||
-      hello.receives < 8 || hello.peer_timeout_ms == 0 || hello.session.is_nil())
+      hello.receives < 8 || !is_peer_timeout(hello.peer_timeout_ms) || hello.session.is_nil())
     return fail(errc::protocol_mismatch, "reading the " + who + ": a field is out of range");
   return hello;
 }
@@ -117,7 +122,7 @@ Result<Answer> decode_answer(ConstBytes bytes) {
   if ((required & ~kKnownFeatures) != 0)
     return fail(errc::unsupported, "reading the " + who + ": it requires features that are unknown here",
                 "use the same version of ramferry at both ends");
-  if (answer.receives < 8 || answer.peer_timeout_ms == 0)
+  if (answer.receives < 8 || !is_peer_timeout(answer.peer_timeout_ms))
     return fail(errc::protocol_mismatch, "reading the " + who + ": a field is out of range");
   return answer;
 }

@@ -64,7 +64,8 @@ Result<Options> parse_options(const Endpoint& endpoint) {
   RAMFERRY_TRY_ASSIGN(const std::uint64_t retries,
                       number_option(endpoint, "retries", 0, 6, options.link.retries));
   options.link.retries = static_cast<std::uint8_t>(retries);
-  RAMFERRY_TRY_ASSIGN(const std::uint64_t peer_timeout, number_option(endpoint, "peer-timeout", 1, 3600, 10));
+  RAMFERRY_TRY_ASSIGN(const std::uint64_t peer_timeout,
+                      number_option(endpoint, "peer-timeout", kLeastPeerTimeout, kMostPeerTimeout, 10));
   options.peer_timeout = std::chrono::seconds(peer_timeout);
   if (const auto device = endpoint.options.find("device"); device != endpoint.options.end())
     options.link.device = device->second;

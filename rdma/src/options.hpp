@@ -27,6 +27,7 @@ struct Options {
 };
 
 inline constexpr std::uint32_t kMostLanes = 64;
+inline constexpr std::uint64_t kLeastPeerTimeout = 1, kMostPeerTimeout = 3600;  ///< seconds
 
 std::span<const OptionSpec> option_specs() noexcept;
 Result<Options> parse_options(const Endpoint& endpoint);

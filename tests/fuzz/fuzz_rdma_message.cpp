@@ -37,7 +37,7 @@ std::vector<fuzz::Input> fuzz::seeds() {
   all.emplace_back(kLaneFenceBytes);
   encode(LaneFence{1, 2, 3}, all.back());
   all.push_back(
-      encode(Hello{.lanes = 4, .session = SessionId::random(), .peer_timeout_ms = 1, .receives = 64}));
-  all.push_back(encode(Answer{.token = 1, .peer_timeout_ms = 2, .receives = 9}));
+      encode(Hello{.lanes = 4, .session = SessionId::random(), .peer_timeout_ms = 1000, .receives = 64}));
+  all.push_back(encode(Answer{.token = 1, .peer_timeout_ms = 2000, .receives = 9}));
   return all;
 }

@@ -63,13 +63,15 @@ TEST(Hello, RefusesStrangers) {
 }
 
 TEST(Hello, RefusesFieldsOutOfRange) {
-  std::vector<Hello> bad(6, a_hello());
+  std::vector<Hello> bad(8, a_hello());
   bad[0].kind = static_cast<Hello::Kind>(9);
   bad[1].lanes = 0;
   bad[2].lanes = 65;
   bad[3].lane = 4;
   bad[4].receives = 0;
   bad[5].session = {};
+  bad[6].peer_timeout_ms = 999;
+  bad[7].peer_timeout_ms = 3'600'001;
   for (const Hello& each : bad) EXPECT_FALSE(decode_hello(encode(each)));
 }
 
@@ -85,11 +87,17 @@ TEST(Hello, RefusesAnotherVersionAndUnknownRequiredFeatures) {
 }
 
 TEST(Answer, IsReadAsItWasWritten) {
-  const auto read = decode_answer(encode(Answer{.token = 42, .peer_timeout_ms = 7, .receives = 9}));
+  const auto read = decode_answer(encode(Answer{.token = 42, .peer_timeout_ms = 1000, .receives = 9}));
   ASSERT_TRUE(read) << read.error().message();
   EXPECT_EQ(read->token, 42U);
-  EXPECT_EQ(read->peer_timeout_ms, 7U);
+  EXPECT_EQ(read->peer_timeout_ms, 1000U);
   EXPECT_EQ(read->receives, 9);
+}
+
+TEST(Answer, RefusesFieldsOutOfRange) {
+  EXPECT_FALSE(decode_answer(encode(Answer{.peer_timeout_ms = 3, .receives = 9})));
+  EXPECT_FALSE(decode_answer(encode(Answer{.peer_timeout_ms = 3'600'001, .receives = 9})));
+  EXPECT_FALSE(decode_answer(encode(Answer{.peer_timeout_ms = 1000, .receives = 7})));
 }
 
 TEST(Answer, ARefusalIsAnErrorThatSaysWhy) {
