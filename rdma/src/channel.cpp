@@ -36,7 +36,8 @@ Result<std::thread> start_thread(std::function<void()> body) {
 RdmaChannel::RdmaChannel(Parts parts)
     : core_(parts.log, parts.options, std::move(parts.domain)),
       session_(parts.session),
-      lanes_(parts.lanes) {}
+      lanes_(parts.lanes),
+      dials_(parts.dials) {}
 
 std::uint32_t RdmaChannel::completions_for(std::uint32_t lanes) noexcept {
   const QueueShape control = control_shape(), lane = lane_shape(lanes);

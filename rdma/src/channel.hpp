@@ -26,6 +26,7 @@ class RdmaChannel final : public Channel, public PlacesDirectly {
     std::unique_ptr<Domain> domain;
     SessionId session;
     std::uint32_t lanes = 0;
+    bool dials = false;  ///< it is the source's end, which says START and hears WELCOME
   };
 
   // Making one: make, connections with the receives given here, start, then await_peer.
@@ -85,6 +86,7 @@ class RdmaChannel final : public Channel, public PlacesDirectly {
   Result<> on_control_received(Lock& lock, std::size_t buffer, std::uint32_t bytes);
   Result<> dispatch(Lock& lock, Frame& frame);
   Result<> on_start(const Start& start);
+  Result<> on_welcome();
   void welcome_if_complete();
   void on_lane_received(std::uint32_t lane, std::size_t buffer, const Completion& completion);
   void on_lane_error(std::error_code error, std::string doing);
@@ -100,6 +102,7 @@ class RdmaChannel final : public Channel, public PlacesDirectly {
   Core core_;
   const SessionId session_;
   const std::uint32_t lanes_;
+  const bool dials_;
   std::unique_ptr<ControlLink> control_;
   std::unique_ptr<Outbound> outbound_;
   std::unique_ptr<Inbound> inbound_;

@@ -75,11 +75,15 @@ void RdmaChannel::on_lane_received(std::uint32_t lane, std::size_t buffer, const
   --lane_receives_[lane];
   if (lanes_closed_) return core_.changed.notify_all();
   if (completion.error) return on_lane_error(completion.error, "receiving on lane " + std::to_string(lane));
-  // Posted anew before the acknowledgement leaves: then the peer never runs out.
-  const Receive again = inbound_->receive(lane, buffer);
+  QueuePair* const queue = outbound_->queue(lane);
+  if (queue == nullptr)  // only who waits for our word knows that we have it
+    return core_.fail_with(fail(errc::protocol_mismatch, "receiving on a lane before the start").value());
   auto done = inbound_->on_lane(lane, buffer, completion.bytes);
   if (!done) return core_.fail_with(std::move(done).error());
-  const Posted posted = outbound_->queue(lane)->post_receives({&again, 1});
+  // Only now, as it was read; the acknowledgement that may have left allows a fence for which there are
+  // others (kReceives).
+  const Receive again = inbound_->receive(lane, buffer);
+  const Posted posted = queue->post_receives({&again, 1});
   if (posted.error)
     core_.fail_with({posted.error, "posting a receive on lane " + std::to_string(lane), {}});
   else
@@ -110,10 +114,7 @@ Result<> RdmaChannel::dispatch(Lock& lock, Frame& frame) {
   return std::visit(
       Overloaded{
           [&](const Start& m) { return on_start(m); },
-          [&](const Welcome&) -> Result<> {
-            set_ready();
-            return {};
-          },
+          [&](const Welcome&) { return on_welcome(); },
           [&](const BytesMessage& m) { return inbound_->on_message(m, data); },
           [&](ZeroMessage& m) { return inbound_->on_message(std::move(m), data); },
           [&](const StoreMessage& m) { return inbound_->on_message(m, data); },
@@ -145,10 +146,16 @@ Result<> RdmaChannel::dispatch(Lock& lock, Frame& frame) {
 }
 
 Result<> RdmaChannel::on_start(const Start& start) {
-  if (start.lanes != lanes_ || started_)
+  if (dials_ || start.lanes != lanes_ || started_)
     return fail(errc::protocol_mismatch, "starting: not with these lanes");
   started_ = true;
   welcome_if_complete();
+  return {};
+}
+
+Result<> RdmaChannel::on_welcome() {
+  if (!dials_ || ready_) return fail(errc::protocol_mismatch, "starting: it is not the peer who welcomes");
+  set_ready();
   return {};
 }
 

@@ -56,7 +56,8 @@ Result<std::unique_ptr<RdmaChannel>> connect_all(Log& log, Fabric& fabric, const
   const std::uint32_t lanes = options.lanes;
   RAMFERRY_TRY_ASSIGN(auto domain,
                       fabric.open_towards(to, options.link, RdmaChannel::completions_for(lanes), deadline));
-  RAMFERRY_TRY_ASSIGN(auto channel, RdmaChannel::make({log, options, std::move(domain), session, lanes}));
+  RAMFERRY_TRY_ASSIGN(auto channel,
+                      RdmaChannel::make({log, options, std::move(domain), session, lanes, true}));
   Hello hello{.kind = Hello::Kind::control,
               .lanes = static_cast<std::uint8_t>(lanes),
               .pin_all = options.pin == Pin::all,

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
 #include <utility>
 
 namespace ramferry::rdma {
@@ -12,11 +13,23 @@ constexpr std::uint64_t kPage = 4096;
 
 /// Raw bytes for memory come by message where a registration for them would cost more.
 Result<> store(Landing& landing, const StoreMessage& head, ConstBytes bytes) {
-  const Bytes memory = head.encoding == kRawEncoding ? landing.window(head.offset, head.length) : Bytes();
-  if (memory.empty()) return landing.store(head.offset, head.length, head.encoding, bytes);
+  const bool raw = head.encoding == kRawEncoding && bytes.size() == head.length;
+  const Bytes memory = raw ? landing.window(head.offset, head.length) : Bytes();
+  if (memory.size() != bytes.size() || memory.empty())
+    return landing.store(head.offset, head.length, head.encoding, bytes);
   landing.note_written(head.offset, head.length);
   std::memcpy(memory.data(), bytes.data(), bytes.size());
   return {};
+}
+
+Failure bad_placement(const char* why) {
+  return fail(errc::protocol_mismatch, std::string("taking in a placement: ") + why);
+}
+
+/// Whether `next` may be a further piece of the placement that `first` began.
+bool goes_on(const StoreMessage& first, const StoreMessage& next) noexcept {
+  return first.slot == next.slot && first.offset == next.offset && first.length == next.length &&
+         first.encoding == next.encoding;
 }
 
 }  // namespace
@@ -127,6 +140,8 @@ void Inbound::enqueue(Item item) {
 }
 
 Result<> Inbound::on_message(ZeroMessage message, std::uint64_t data_bytes) {
+  // It would count nothing against our buffer, and wait all the same.
+  if (message.runs.empty()) return fail(errc::protocol_mismatch, "taking in zero runs: there are none");
   for (const ZeroRun& run : message.runs)
     RAMFERRY_TRY(exposure_.slots().find(run.slot, run.offset, run.length));
   enqueue({std::move(message), data_bytes});
@@ -135,21 +150,25 @@ Result<> Inbound::on_message(ZeroMessage message, std::uint64_t data_bytes) {
 
 Result<> Inbound::on_message(const StoreMessage& message, std::uint64_t data_bytes) {
   RAMFERRY_TRY(exposure_.slots().find(message.slot, message.offset, message.length));
+  if (partial_ && !goes_on(partial_->head, message)) return bad_placement("another one is not complete");
   const bool raw = message.encoding == kRawEncoding;
   if (raw && (message.more || message.bytes.size() != message.length))
-    return fail(errc::protocol_mismatch, "taking in a placement: its length is not that of its bytes");
-  if (partial_.size() + message.bytes.size() > kMostEncodedBytes)
-    return fail(errc::protocol_mismatch, "taking in an encoded placement: it is too long");
-  partial_.insert(partial_.end(), message.bytes.begin(), message.bytes.end());
-  if (message.more) {
-    // The rest may not fit before this was taken out of the buffer.
-    control_.consumed(data_bytes);
-    return {};
-  }
-  Stored stored{message, std::exchange(partial_, {})};
-  stored.head.bytes = {};
-  enqueue({std::move(stored), data_bytes});
+    return bad_placement("its length is not that of its bytes");
+  if (!partial_) partial_ = Stored{message, {}};
+  partial_->head.bytes = {};  // they are in the frame, which goes
+  std::vector<std::byte>& bytes = partial_->bytes;
+  if (bytes.size() + message.bytes.size() > kMostEncodedBytes) return bad_placement("it is too long");
+  bytes.insert(bytes.end(), message.bytes.begin(), message.bytes.end());
+  partial_bytes_ += data_bytes;
+  if (message.more)
+    pay_for_partial();
+  else
+    enqueue({*std::exchange(partial_, std::nullopt), std::exchange(partial_bytes_, 0)});
   return {};
+}
+
+void Inbound::pay_for_partial() {
+  if (partial_bytes_ > 0 && items_.empty() && !applying_) control_.consumed(std::exchange(partial_bytes_, 0));
 }
 
 Result<> Inbound::on_message(const FenceMessage& message) {
@@ -192,6 +211,7 @@ bool Inbound::apply(Lock& lock) {
   lock.lock();
   applying_ = false;
   if (item.data_bytes > 0) control_.consumed(item.data_bytes);
+  pay_for_partial();
   if (const Mark* mark = std::get_if<Mark>(&item.what)) {
     ledger_.on_applied(mark->epoch);
     applied = advance();

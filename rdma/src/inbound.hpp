@@ -16,6 +16,7 @@
 
 #include <deque>
 #include <functional>
+#include <optional>
 #include <variant>
 #include <vector>
 
@@ -29,6 +30,7 @@ class Inbound {
   /// What fences are received into: one region for all lanes. Completions carry id + the lane's number and
   /// the buffer.
   Result<> prepare_lanes(const std::function<std::uint64_t(std::uint32_t)>& first_id);
+  /// More than fences may be open: one may be acknowledged before its receive is posted anew.
   static constexpr std::uint32_t kReceives = kMostUnsettled + 2;
   std::vector<Receive> receives(std::uint32_t lane) const;
 
@@ -71,6 +73,10 @@ class Inbound {
     std::uint64_t data_bytes = 0;
   };
   void enqueue(Item item);
+  /// Pieces of a placement that is not complete count as dealt with once nothing else waits to be applied:
+  /// the rest of it may not fit before that, and what is kept stays within a placement or two beyond the
+  /// buffer.
+  void pay_for_partial();
   /// Without the lock.
   Result<> apply_item(const Item& item);
   Result<> advance();
@@ -88,7 +94,8 @@ class Inbound {
   ByteQueue bytes_;
   std::deque<Item> items_;
   bool applying_ = false;
-  std::vector<std::byte> partial_;  // encoded bytes whose rest is to come
+  std::optional<Stored> partial_;    // an encoded placement whose rest is to come
+  std::uint64_t partial_bytes_ = 0;  // of the peer's messages with it, that still count against our buffer
 };
 
 }  // namespace ramferry::rdma

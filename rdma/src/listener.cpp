@@ -134,8 +134,8 @@ class RdmaListener final : public Listener {
     if (making_.size() >= kMostInTheMaking)
       return fail(errc::in_use, "opening a session: too many are being opened");
     RAMFERRY_TRY_ASSIGN(auto domain, request.open_domain(RdmaChannel::completions_for(hello.lanes)));
-    RAMFERRY_TRY_ASSIGN(auto channel,
-                        RdmaChannel::make({log_, options_, std::move(domain), hello.session, hello.lanes}));
+    RAMFERRY_TRY_ASSIGN(auto channel, RdmaChannel::make({log_, options_, std::move(domain), hello.session,
+                                                         hello.lanes, false}));
     const std::uint64_t token = random_token();
     RAMFERRY_TRY_ASSIGN(auto queue, request.accept(channel->domain(), RdmaChannel::control_shape(),
                                                    channel->control_receives(), encode(answer_with(token))));
