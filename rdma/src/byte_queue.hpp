@@ -15,7 +15,12 @@ class ByteQueue {
  public:
   void push(ConstBytes bytes) {
     if (bytes.empty()) return;
-    blocks_.emplace_back(bytes.begin(), bytes.end());
+    // Small ones share a block: each would take many times its size.
+    const bool shares = !blocks_.empty() && blocks_.back().size() + bytes.size() <= kBlockBytes;
+    if (shares)
+      blocks_.back().insert(blocks_.back().end(), bytes.begin(), bytes.end());
+    else
+      blocks_.emplace_back(bytes.begin(), bytes.end());
     pushed_ += bytes.size();
   }
   /// What is pushed from now on waits for `epoch`.
@@ -51,6 +56,7 @@ class ByteQueue {
   }
 
  private:
+  static constexpr std::size_t kBlockBytes = 4096;
   struct Barrier {
     Epoch epoch;
     std::uint64_t at;

@@ -124,10 +124,7 @@ Result<> RdmaChannel::dispatch(Lock& lock, Frame& frame) {
           },
           [&](const WantMessage& m) { return inbound_->on_message(m); },
           [&](const GrantMessage& m) { return outbound_->on_message(m); },
-          [&](const ByMessage& m) -> Result<> {
-            outbound_->on_message(m);
-            return {};
-          },
+          [&](const ByMessage& m) { return outbound_->on_message(m); },
           [&](const Reclaim& m) -> Result<> {
             outbound_->on_message(m);
             return {};

@@ -11,6 +11,13 @@ namespace {
 constexpr std::uint32_t kKeptCredits = 4;
 constexpr std::uint32_t kOwedAtMost = kControlReceives / 4;
 constexpr std::size_t kWaitingAtMost = 64;  // data messages queue up to here
+/// Twice what answers to all that a peer may ask for take, each in a message of its own.
+constexpr std::uint64_t kOutboxAtMost = 64 << 20;
+
+/// What a message takes while it waits.
+std::uint64_t kept_bytes(const std::vector<std::byte>& frame) noexcept {
+  return frame.size() + 64;
+}
 
 }  // namespace
 
@@ -51,7 +58,12 @@ void ControlLink::attach(std::unique_ptr<QueuePair> queue, std::uint16_t peer_re
 }
 
 void ControlLink::post(const Message& message) {
+  if (outbox_bytes_ > kOutboxAtMost)
+    return core_.fail_with({make_error_code(errc::protocol_mismatch),
+                            "answering the peer: it does not take the answers in",
+                            {}});
   outbox_.push_back(encode(message));
+  outbox_bytes_ += kept_bytes(outbox_.back());
   data_sent_ += data_bytes(outbox_.back());
   pump();
 }
@@ -74,6 +86,7 @@ void ControlLink::pump() {
 void ControlLink::send_waiting() {
   while (!outbox_.empty() && !free_sends_.empty() && credits_ > kKeptCredits) {
     if (!send_frame(outbox_.front())) return;
+    outbox_bytes_ -= kept_bytes(outbox_.front());
     outbox_.pop_front();
   }
   if (owes_much() && credits_ > 0 && !free_sends_.empty()) {

@@ -32,7 +32,8 @@ class ControlLink {
   std::vector<Receive> receives() const;
   void attach(std::unique_ptr<QueuePair> queue, std::uint16_t peer_receives);
 
-  /// Sends as soon as there is room; a failure of the link shows in the core.
+  /// Sends as soon as there is room; a failure of the link shows in the core. So does a peer that gives no
+  /// room while it asks for ever more.
   void post(const Message& message);
   /// Few enough messages wait that a data message may be added.
   bool has_room() const noexcept;
@@ -79,6 +80,7 @@ class ControlLink {
   std::unique_ptr<QueuePair> queue_;
   std::vector<std::size_t> free_sends_;
   std::deque<std::vector<std::byte>> outbox_;
+  std::uint64_t outbox_bytes_ = 0;  // about what it takes
   std::uint32_t credits_ = 0, owed_ = 0;
   std::uint64_t data_sent_ = 0, peer_consumed_ = 0;      // this way
   std::uint64_t data_received_ = 0, data_consumed_ = 0;  // that way

@@ -122,6 +122,10 @@ inline constexpr std::size_t kMostGrants = kMostBody / 40;
 inline constexpr std::size_t kMostReleases = kMostBody / 20;
 inline constexpr std::size_t kStoreHead = 22;
 
+/// Pieces of memory that either end remembers at a time: what the destination was asked for, what the source
+/// was granted.
+inline constexpr std::size_t kMostPieces = 1 << 18;
+
 /// With an empty header, which stamp() fills in when the frame leaves.
 std::vector<std::byte> encode(const Message& message);
 void stamp(Bytes frame, const Header& header) noexcept;

@@ -173,13 +173,15 @@ Result<> Outbound::on_completed(std::uint32_t lane, std::uint64_t id) {
 
 Result<> Outbound::on_message(const GrantMessage& message) {
   for (const Grant& grant : message.grants) RAMFERRY_TRY(remote_.on_grant(grant));
+  give_back();  // what was asked back before it came
   core_.changed.notify_all();
   return {};
 }
 
-void Outbound::on_message(const ByMessage& message) {
-  remote_.on_by_message(message);
+Result<> Outbound::on_message(const ByMessage& message) {
+  RAMFERRY_TRY(remote_.on_by_message(message));
   core_.changed.notify_all();
+  return {};
 }
 
 void Outbound::on_message(const Reclaim& message) {

@@ -48,7 +48,7 @@ class Outbound {
   Result<> on_completed(std::uint32_t lane, std::uint64_t id);
   Result<> on_message(const GrantMessage& message);
   Result<> on_message(const Settled& message);
-  void on_message(const ByMessage& message);
+  Result<> on_message(const ByMessage& message);
   void on_message(const Reclaim& message);
   /// The peer has closed its windows: whoever is placing loses the channel.
   Result<> on_message(const Revoked& message);

@@ -52,10 +52,15 @@ std::optional<std::uint64_t> RemoteMemory::size(SlotId slot) const noexcept {
   return found == slots_.end() ? std::nullopt : found->second.size;
 }
 
-void RemoteMemory::on_by_message(const ByMessage& message) {
-  Slot& slot = slots_[message.slot];
-  slot.by_message = true;
-  slot.size = message.slot_size;
+Result<> RemoteMemory::on_by_message(const ByMessage& message) {
+  const auto found = slots_.find(message.slot);
+  if (found == slots_.end())
+    return fail(errc::protocol_mismatch, "hearing that slot " +
+                                             std::to_string(static_cast<std::uint32_t>(message.slot)) +
+                                             " is not memory: nothing of it was asked for");
+  found->second.by_message = true;
+  found->second.size = message.slot_size;
+  return {};
 }
 
 std::vector<Want> RemoteMemory::want(SlotId id, std::uint64_t offset, std::uint64_t length,
@@ -94,6 +99,7 @@ std::vector<Want> RemoteMemory::want(SlotId id, std::uint64_t offset, std::uint6
 }
 
 Result<> RemoteMemory::on_grant(const Grant& grant) {
+  if (windows_ >= kMostPieces) return refused(grant, "there are too many");
   if (grant.length == 0 || grant.length > ~0ULL - grant.offset || grant.length > ~0ULL - grant.base)
     return refused(grant, "it is empty or too long");
   const auto found = slots_.find(grant.slot);
@@ -109,6 +115,7 @@ Result<> RemoteMemory::on_grant(const Grant& grant) {
     slot.asked[asked_from] = {grant.offset, std::min(rest.need_end, grant.offset)};
   if (end < rest.end) slot.asked[end] = {rest.end, std::max(rest.need_end, end)};
   slot.size = grant.slot_size;
+  ++windows_;
   RemoteWindow& window = slot.windows[grant.offset];
   window.offset = grant.offset;
   window.length = grant.length;
@@ -147,6 +154,7 @@ std::vector<Release> RemoteMemory::give_back() {
     owed_ -= std::min(owed_, oldest->length);
     if (oldest->placed_end > oldest->offset) add_range(of->given_back, oldest->offset, oldest->placed_end);
     of->windows.erase(oldest->offset);
+    --windows_;
   }
   return releases;
 }

@@ -32,9 +32,9 @@ class RemoteMemory {
   /// What of [offset, offset + length) is neither granted nor asked for already; it counts as asked for now.
   std::vector<Want> want(SlotId slot, std::uint64_t offset, std::uint64_t length, std::uint64_t reach);
 
-  /// errc::protocol_mismatch for what was not asked for.
+  // These two: errc::protocol_mismatch for what was not asked for.
   Result<> on_grant(const Grant& grant);
-  void on_by_message(const ByMessage& message);
+  Result<> on_by_message(const ByMessage& message);
   /// The peer wants this much back.
   void on_reclaim(std::uint64_t bytes) noexcept { owed_ = std::max(owed_, bytes); }
 
@@ -68,7 +68,8 @@ class RemoteMemory {
     std::map<std::uint64_t, Asked> asked;           // by offset; disjoint among themselves and with windows
     std::map<std::uint64_t, std::uint64_t> given_back;  // end by offset; disjoint
   };
-  std::map<SlotId, Slot> slots_;
+  std::map<SlotId, Slot> slots_;  // those that anything was asked for of
+  std::size_t windows_ = 0;       // of all slots
   std::uint64_t owed_ = 0, uses_ = 0;
   std::optional<SlotId> kept_slot_;
   std::uint64_t kept_offset_ = 0;

@@ -178,6 +178,7 @@ TEST(LyingDestination, GrantsWhatWasNotAskedFor) {
                    return Message(lie);
                  }));
   expect_refused("with a key that is none", with_grant([](Grant& grant) { grant.key ^= 0x5555; }));
+  expect_refused("by message", instead_of<GrantMessage>(ByMessage{SlotId{9}, kSlotBytes}));
   expect_refused("a smaller slot", with_grant([](Grant& grant) { grant.slot_size = 1; }));
 }
 
