@@ -9,7 +9,6 @@ namespace ramferry::rdma {
 namespace {
 
 constexpr std::uint64_t kPage = 4096;
-constexpr std::size_t kMostClaims = 1 << 18;  // pieces that a peer can make us remember
 constexpr std::uint64_t kLeastPiece = 64 << 10;
 
 }  // namespace
@@ -31,8 +30,7 @@ Result<std::vector<ByMessage>> Exposure::on_want(const WantMessage& message) {
 void Exposure::close() noexcept {
   closed_ = true;
   slots_.revoke();
-  urgent_.clear();
-  order_.clear();
+  queue_.clear();
 }
 
 std::uint64_t Exposure::claimed_until(SlotId slot, std::uint64_t offset) const {
@@ -43,54 +41,69 @@ std::uint64_t Exposure::claimed_until(SlotId slot, std::uint64_t offset) const {
 }
 
 Result<> Exposure::queue(const Want& want, Landing& landing, bool urgent) {
-  // Whole pages where the slot has them: registering pins whole pages anyway.
   const std::uint64_t size = landing.size();
   const std::uint64_t reach = std::min(want.reach, size - want.offset - want.length);
   const std::uint64_t end = want.offset + want.length + reach;
   std::uint64_t offset = want.offset;
   while (offset < end) {
     if (const std::uint64_t until = claimed_until(want.slot, offset); until > offset) {
-      const auto claim = std::prev(claims_.upper_bound({want.slot, offset}));
-      if (urgent && claim->second.state == Claim::State::queued) urgent_.push_back(claim->first);
+      if (urgent) hurry(std::prev(claims_.upper_bound({want.slot, offset})));
       offset = until;
       continue;
     }
-    if (claims_.size() >= kMostClaims)
+    if (claims_.size() >= kMostPieces)
       return fail(errc::protocol_mismatch, "registering memory for the peer: it asks for too many pieces");
     const auto next = claims_.lower_bound({want.slot, offset});
     std::uint64_t length = std::min(end - offset, chunk_);
     if (next != claims_.end() && next->first.first == want.slot)
       length = std::min(length, next->first.second - offset);
-    Claim& claim = claims_[{want.slot, offset}];
-    claim.length = length;
-    claim.landing = &landing;
-    (urgent ? urgent_ : order_).push_back({want.slot, offset});
+    const auto claim = claims_.try_emplace({want.slot, offset}).first;
+    claim->second.length = length;
+    claim->second.landing = &landing;
+    put(claim, last(urgent));
     offset += length;
   }
   return {};
 }
 
-void Exposure::forget_done(std::deque<Key>& keys) {
-  while (!keys.empty()) {
-    const auto claim = claims_.find(keys.front());
-    if (claim != claims_.end() && claim->second.state == Claim::State::queued) return;
-    keys.pop_front();
-  }
+void Exposure::put(Claims::iterator claim, Place at) {
+  claim->second.state = Claim::State::queued;
+  claim->second.place = at;
+  queue_.emplace(at, claim->first);
+}
+
+void Exposure::hurry(Claims::iterator claim) {
+  if (claim->second.state != Claim::State::queued || !claim->second.place.later) return;
+  queue_.erase(claim->second.place);
+  put(claim, last(true));
+}
+
+/// A part of the budget, so that those that are ahead and behind have room too.
+std::uint64_t Exposure::piece_at_most() const noexcept {
+  return std::max(kLeastPiece, std::min(chunk_, budget_ / 4 / kPage * kPage));
 }
 
 std::optional<Exposure::Piece> Exposure::take_work() {
-  forget_done(urgent_);
-  forget_done(order_);
-  std::deque<Key>& keys = urgent_.empty() ? order_ : urgent_;
-  if (keys.empty()) return std::nullopt;
-  const Key key = keys.front();
-  Claim& claim = claims_[key];
-  if (claim.length > budget_ - std::min(budget_, pinned_)) return std::nullopt;
-  keys.pop_front();
-  claim.state = Claim::State::registering;
-  pinned_ += claim.length;
+  if (queue_.empty()) return std::nullopt;
+  const auto claim = claims_.find(queue_.begin()->second);
+  const std::uint64_t length = std::min(claim->second.length, piece_at_most());
+  // With nothing registered the next one goes whatever the budget: waiting would not make room for it.
+  if (pinned_ > 0 && length > budget_ - std::min(budget_, pinned_)) return std::nullopt;
+  const Key key = claim->first;
+  Landing* const landing = claim->second.landing;
+  const bool urgent = !claim->second.place.later;
+  queue_.erase(queue_.begin());
+  if (length < claim->second.length) {  // it was queued when there was more of a budget
+    const auto rest = claims_.try_emplace({key.first, key.second + length}).first;
+    rest->second.length = claim->second.length - length;
+    rest->second.landing = landing;
+    put(rest, first(urgent));
+    claim->second.length = length;
+  }
+  claim->second.state = Claim::State::registering;
+  pinned_ += length;
   ++busy_;
-  return Piece{key.first, key.second, claim.landing->window(key.second, claim.length), claim.landing};
+  return Piece{key.first, key.second, landing->window(key.second, length), landing};
 }
 
 Grant Exposure::publish(const Piece& piece, std::uint64_t base, std::unique_ptr<PinnedRegion> region) {
@@ -103,34 +116,25 @@ Grant Exposure::publish(const Piece& piece, std::uint64_t base, std::unique_ptr<
 
 bool Exposure::refused(const Piece& piece) {
   --busy_;
-  pinned_ -= piece.memory.size();
-  const auto claim = claims_.find({piece.slot, piece.offset});
+  const std::uint64_t length = piece.memory.size();
+  pinned_ -= length;
   if (closed_) return true;
-  claim->second.state = Claim::State::queued;
-  urgent_.push_front(claim->first);
-  if (pinned_ > 0) {
-    budget_ = std::max(pinned_, kLeastPiece);
-    return true;
-  }
-  if (claim->second.length <= kLeastPiece) return false;
-  // Nothing else is registered, and still it is too much: half of it.
-  const std::uint64_t half = std::max(kLeastPiece, claim->second.length / 2 / kPage * kPage);
-  Claim& second = claims_[{piece.slot, piece.offset + half}];
-  second.length = claim->second.length - half;
-  second.landing = claim->second.landing;
-  claim->second.length = half;
-  order_.push_front({piece.slot, piece.offset + half});
-  budget_ = half;
+  const auto claim = claims_.find({piece.slot, piece.offset});
+  put(claim, first(true));
+  if (pinned_ == 0 && length <= kLeastPiece) return false;
+  // What is registered fits, that and the whole piece does not: look for the limit in between.
+  const std::uint64_t less = std::max({pinned_, (pinned_ + length) / 2 / kPage * kPage, kLeastPiece});
+  budget_ = std::min(budget_, less);
   return true;
 }
 
 std::uint64_t Exposure::reclaim() noexcept {
-  forget_done(urgent_);
-  if (urgent_.empty()) return 0;
-  const std::uint64_t needed = pinned_ + claims_[urgent_.front()].length;
+  if (queue_.empty() || queue_.begin()->first.later) return 0;
+  const std::uint64_t length = claims_.find(queue_.begin()->second)->second.length;
+  const std::uint64_t needed = pinned_ + std::min(length, piece_at_most());
   if (needed <= budget_ + asked_back_) return 0;
   // One piece more than needed, so that the next need not ask.
-  const std::uint64_t bytes = std::min(needed - budget_ + chunk_, pinned_);
+  const std::uint64_t bytes = std::min(needed - budget_ + piece_at_most(), pinned_);
   asked_back_ = bytes;
   return bytes;
 }
@@ -157,8 +161,7 @@ std::vector<std::unique_ptr<PinnedRegion>> Exposure::take_all() {
     if (claim.region) all.push_back(std::move(claim.region));
   }
   claims_.clear();
-  urgent_.clear();
-  order_.clear();
+  queue_.clear();
   return all;
 }
 

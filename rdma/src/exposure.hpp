@@ -10,7 +10,7 @@
 
 #include <ramferry/slot.hpp>
 
-#include <deque>
+#include <compare>
 #include <map>
 #include <memory>
 #include <optional>
@@ -46,9 +46,11 @@ class Exposure {
   std::optional<Piece> take_work();
   /// `piece` is registered as `region` from `base`.
   Grant publish(const Piece& piece, std::uint64_t base, std::unique_ptr<PinnedRegion> region);
-  /// It could not be: do with less from now on. False if there is nothing left to do with.
+  /// It could not be: do with less from now on, and try again. False if there is nothing left to do with.
   bool refused(const Piece& piece);
   bool is_busy() const noexcept { return busy_ > 0; }
+  /// Pieces that wait to be registered.
+  std::size_t waiting() const noexcept { return queue_.size(); }
 
   /// What the peer should give back for the piece it is waiting for; 0 if nothing, or if it has been asked.
   std::uint64_t reclaim() noexcept;
@@ -58,22 +60,35 @@ class Exposure {
 
  private:
   using Key = std::pair<SlotId, std::uint64_t>;
+  /// A claim's place in the queue: what is urgent goes first, and each kind in its order.
+  struct Place {
+    bool later = false;  ///< not urgent
+    std::int64_t number = 0;
+    auto operator<=>(const Place&) const = default;
+  };
   struct Claim {
     enum class State : std::uint8_t { queued, registering, open };
     std::uint64_t length = 0;
     State state = State::queued;
+    Place place;  ///< State::queued
     Landing* landing = nullptr;
     std::unique_ptr<PinnedRegion> region;
   };
+  using Claims = std::map<Key, Claim>;
   Result<> queue(const Want& want, Landing& landing, bool urgent);
   std::uint64_t claimed_until(SlotId slot, std::uint64_t offset) const;
-  void forget_done(std::deque<Key>& keys);
+  void put(Claims::iterator claim, Place at);
+  void hurry(Claims::iterator claim);
+  Place last(bool urgent) noexcept { return {!urgent, next_++}; }
+  Place first(bool urgent) noexcept { return {!urgent, --before_}; }
+  std::uint64_t piece_at_most() const noexcept;
 
   const std::uint64_t chunk_;
   std::uint64_t budget_, pinned_ = 0, asked_back_ = 0;
   SlotTable slots_;
-  std::map<Key, Claim> claims_;  // disjoint
-  std::deque<Key> urgent_, order_;
+  Claims claims_;               // disjoint
+  std::map<Place, Key> queue_;  // the claims that wait, each once
+  std::int64_t next_ = 0, before_ = 0;
   std::size_t busy_ = 0;
   bool closed_ = false;
 };

@@ -79,7 +79,10 @@ PinPlan plan_pinning(const Options& options, const DeviceFacts& device) noexcept
   const std::uint64_t lockable = device.lockable_bytes - std::min(device.lockable_bytes, kOwnBytes);
   const std::uint64_t suggested =
       device.lockable_bytes == ~0ULL ? kUsualBudget : lockable / 5 * 3 / kPage * kPage;
-  plan.budget = std::max(options.pin_budget != 0 ? options.pin_budget : suggested, 4 * kLeastChunk);
+  // Whatever was asked for: with the staging beside it, of a quarter at most, it has to fit.
+  const std::uint64_t most = device.lockable_bytes == ~0ULL ? ~0ULL : lockable / 5 * 4 / kPage * kPage;
+  const std::uint64_t wanted = options.pin_budget != 0 ? options.pin_budget : suggested;
+  plan.budget = std::max(std::min(wanted, most), 4 * kLeastChunk);
   plan.chunk = std::clamp(plan.budget / 4 / kPage * kPage, kLeastChunk, plan.chunk);
   plan.staging = std::clamp(plan.budget / 4, kLeastChunk * 4, plan.staging);
   return plan;

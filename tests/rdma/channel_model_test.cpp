@@ -250,6 +250,31 @@ TEST(RdmaChannel, PinOnDemandLivesWithALimitThatIsTooSmall) {
   EXPECT_TRUE(has_pattern(subject.there.bytes(), 1));
 }
 
+TEST(RdmaChannel, PinOnDemandFindsALimitThatNobodyTells) {
+  for (const std::uint64_t limit : {8ULL << 20, 6ULL << 20, 11ULL << 20}) {
+    SCOPED_TRACE(limit);
+    ModelPlan plan;
+    plan.hidden_limit = limit;  // less than any one of its pieces is large
+    Subject subject(plan, "lanes=1&pin=demand&pin-budget=64M", 64 << 20);
+    fill_pattern(subject.local.bytes(), 1);
+    RAMFERRY_EXPECT_OK(subject.lend(0, 64 << 20));
+    RAMFERRY_EXPECT_OK(subject.place(0, 64 << 20));
+    RAMFERRY_EXPECT_OK(subject.settle());
+    EXPECT_TRUE(has_pattern(subject.there.bytes(), 1));
+  }
+}
+
+TEST(RdmaChannel, PinOnDemandTakesNoMoreThanItsLimitWhateverTheBudget) {
+  ModelPlan plan;
+  plan.device.lockable_bytes = 24 << 20;
+  Subject subject(plan, "lanes=1&pin=demand&pin-budget=48M", 4 << 20);
+  for (const auto& [name, value] : subject.source->facts()) {
+    if (name == "pin-budget") {
+      EXPECT_EQ(value, format_size((22ULL << 20) / 5 * 4 / kPage * kPage));
+    }
+  }
+}
+
 TEST(RdmaChannel, AFailingRegistrationFailsBothEndsAndLeavesNothing) {
   for (const unsigned number : {9U, 10U, 12U}) {
     SCOPED_TRACE(number);

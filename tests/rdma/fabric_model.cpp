@@ -127,7 +127,7 @@ class ModelDomain final : public Domain {
     for (const auto& [key, region] : net_->regions)
       pinned += region.owner == station_.get() ? region.memory.size() : 0;
     if (net_->counts.registrations == net_->plan.failing_registration || pinned > device.lockable_bytes ||
-        net_->regions.size() >= net_->plan.most_regions)
+        pinned > net_->plan.hidden_limit || net_->regions.size() >= net_->plan.most_regions)
       return fail(errc::memory_lock_limit, doing, "raise the model's limits");
     const std::uint32_t key = net_->next_key += 7;
     net_->regions[key] = {memory, rights, base, station_.get()};

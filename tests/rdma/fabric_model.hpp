@@ -34,6 +34,8 @@ struct ModelPlan {
   std::optional<unsigned> failing_accept;
   /// Called with the size before each registration, by the thread that makes it; may keep it waiting.
   std::function<void(std::size_t bytes)> before_registration;
+  /// What each end may register in all, where the device's facts do not tell it.
+  std::uint64_t hidden_limit = ~0ULL;
   /// Registrations that may exist at once, of both ends together.
   std::uint64_t most_regions = ~0ULL;
 };
