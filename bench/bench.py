@@ -45,7 +45,7 @@ def parse():
     add("--ram", type=int, metavar="MiB", help="guest memory (default 1024; --quick 256; --rig 128)")
     add("--pairs", type=int, help="rounds of every contest that count, after one that does not (default 5; --quick 3)")
     add("--minutes", type=float, metavar="N", help="no new turns after this; what is left after --pairs goes to the "
-        "contests whose ratios spread most (default 12; --quick 4)")
+        "contests whose ratios spread most (default 12; --rig 20; --quick 4)")
     add("--only", action="append", default=[], metavar="PATTERN", help="contests to run, e.g. 'tcp*'; again for more")
     add("--no-parts", action="store_true", help="leave out the parts of the page path")
     add("--no-touch", action="store_true", help="do not touch the machine's free memory, nor hold it between turns")
@@ -60,7 +60,7 @@ def parse():
     first = "rig.json" if options.rig else "host.json"
     options.out = options.out or os.path.join(folder, "again.json" if options.again else first)
     options.size = (options.ram or (128 if options.rig else 256 if options.quick else 1024)) * MIB
-    options.minutes = options.minutes or (4 if options.quick else 12)
+    options.minutes = options.minutes or (4 if options.quick else 20 if options.rig else 12)
     options.pairs = options.pairs or (3 if options.quick else 5)
     return options
 

@@ -19,6 +19,7 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, HERE)
 from benchkit import markdown, twice                       # noqa: E402
 from benchkit.ballast import CHUNK, Ballast, kernel_memory             # noqa: E402
+from benchkit.store import Results, load     # noqa: E402
 from benchkit.figures import Figures, Row, Value, ratios, unsteadiness, value     # noqa: E402
 
 BUILD = os.environ.get("RAMFERRY_BENCH_BUILD", "build/dev")
@@ -202,6 +203,13 @@ class TheDriver(unittest.TestCase):
         self.assertEqual(len(second["contests"]["unix"]["rounds"]), 2)
         self.assertEqual(second["contests"]["unix"]["rounds"][0], kept)
 
+    def test_other_results_are_put_aside(self):
+        before = {"commit": "abc", "quick": True, "slow": 0}
+        Results(self.out, before, {}).save()
+        Results(self.out, before | {"commit": "def"}, {}).save()
+        self.assertEqual(load(os.path.join(self.folder, "results-abc-quick.json"))["identity"], before)
+        self.assertEqual(load(self.out)["identity"]["commit"], "def")
+
     def test_a_slowed_ramferry_is_slower(self):
         wasted = 600_000        # microseconds for each batch: seconds in all, whatever the machine
         _, data = self.bench("--only", "unix", "--slow", str(wasted))
@@ -210,6 +218,8 @@ class TheDriver(unittest.TestCase):
         rows = {row.key: row for row in Figures(data).rows()}
         self.assertEqual(rows["unix-loop"].verdict, "missed")
         self.assertIn("**QEMU** was faster", markdown.page(data, None))
+        self.assertIn("SLOWED on purpose", markdown.page(data, None))
+        self.assertNotIn("SLOWED", markdown.page(data | {"identity": data["identity"] | {"slow": 0}}, None))
 
     def test_a_contender_that_cannot_start_fails_and_the_others_go_on(self):
         broken = os.path.join(self.folder, "build")

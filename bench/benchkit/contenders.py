@@ -2,14 +2,14 @@
 """Who is measured: each function here is one run of one contender, and returns what it measured.
 
 "seconds" is the driver's own clock, from the order to migrate until the destination says that it has the machine;
-what a contender says about itself is kept beside it.
+what a contender says about itself is kept beside it. Loops that have no machine tell the time of their bytes.
 """
 import dataclasses
 import json
 import os
 import time
 
-from .process import Failed, Meter, Qmp, Run, free_port, said, wait_for
+from .process import PATIENCE, Failed, Meter, Qmp, Run, first_line, free_port, said, wait_for
 from .trace import QtestPages, RamferryPages
 
 MIB = 1 << 20
@@ -57,9 +57,7 @@ def migrate(source, destination, uri, job, pages):
     player = job.trace.start(pages(), lambda: over[0]) if job.trace else None
     try:
         info = source.migrate(uri, job.watch)
-        while not any(event.get("event") == "MIGRATION" and event["data"]["status"] == "completed"
-                      for event in destination.events):
-            destination.events.append(destination.next_event())
+        destination.arrived()
         took = time.monotonic() - info["begun"]
     finally:
         over[0] = True
@@ -97,7 +95,7 @@ def ramferry(setup, job):
         there.capability("events")
         there.run("migrate-incoming", uri=uri + query)
         here.run("migrate-set-parameters", **{"max-bandwidth": 0, "downtime-limit": DOWNTIME_LIMIT})
-        meter = Meter(source, destination)
+        meter = Meter([source], [destination])
         info = migrate(here, there, uri + query, job, lambda: RamferryPages(Qmp(run.path("a"), source)))
         used = meter.read()
         own = info["x-ramferry"]
@@ -137,7 +135,7 @@ class Qemu:
 def qemu_source(setup, job, run):
     if job.image:
         image = setup.images.get(job.content, job.size)
-        memory = f"memory-backend-file,id=m,size={job.size},mem-path={image},share=on"
+        memory = f"memory-backend-file,id=m,size={job.size},mem-path={image},share=on,prealloc=on"
     else:
         memory = Qemu.blank(job.size, job.content == "zero")
     return Qemu(run, "a", memory, job.size, qtest=job.trace is not None).unlimited(job)
@@ -155,7 +153,7 @@ def qemu(setup, job):
     with Run() as run:
         uri = address(setup, job, run)
         destination, source = qemu_destination(job, run, uri), qemu_source(setup, job, run)
-        meter = Meter(source.process, destination.process)
+        meter = Meter([source.process], [destination.process])
         info = migrate(source.qmp, destination.qmp, uri, job, lambda: QtestPages(source.qtest_path, source.process))
         return told(info) | meter.read()
 
@@ -170,43 +168,48 @@ def qemu_through_tunnel(setup, job):
         enter = run.start(setup.ramferry, "tunnel", "enter", "--once", first, fabric)
         wait_for(lambda: os.path.exists(run.path("first")), "tunnel enter", enter)
         source = qemu_source(setup, job, run)
-        meter = Meter(source.process, destination.process)
+        meter = Meter([source.process, enter], [destination.process, leave])
         info = migrate(source.qmp, destination.qmp, first, job, None)
         return told(info) | meter.read()
 
 
 def receive_from_qemu(setup, job):
-    """A QEMU's machine into a checkpoint file in memory. Making it durable is not counted: there is no disk."""
+    """A QEMU's machine into a checkpoint file in memory. fsync is not counted: there is no disk under it."""
     with Run() as run:
-        keep(setup, job, run, run.path("kept"))
-        return run.result
+        return keep(setup, job, run, run.path("kept"))
 
 
 def keep(setup, job, run, path):
-    uri = f"unix:{run.path('wire')}"
+    """`receive` from the order to QEMU until the program says that the file is complete."""
+    uri = address(setup, job, run)
     node = run.start(setup.ramferry, "receive", uri, "--save", path, "--json", output=True)
-    wait_for(lambda: os.path.exists(run.path("wire")), "receive", node)
+    wait_for(lambda: "waiting" in said(node), "receive", node)
     source = qemu_source(setup, job, run)
+    meter = Meter(source=[source.process])
     info = source.qmp.migrate(uri)
-    out, _ = node.communicate(timeout=60)
-    if node.returncode != 0:
+    line = first_line(node)
+    took = time.monotonic() - info["begun"]
+    if not line or node.wait(PATIENCE) != 0:
         raise Failed(f"receive: {said(node)}")
-    report = json.loads(out)
-    run.result = told(info) | {"seconds": max(info["wall-seconds"], report["seconds"]) - report["sync-seconds"],
-                               "report": report}
+    report = json.loads(line)
+    return (told(info | {"wall-seconds": took - report["sync-seconds"]}) | meter.read(ended="destination") |
+            {"report": report})
 
 
 def send_into_qemu(setup, job):
-    """A kept machine from a file in memory into a QEMU."""
+    """A kept machine from a file in memory into a QEMU. From the order, which starts the program."""
     kept = setup.images.get(job.content, job.size) + ".kept"
     if not os.path.exists(kept):
         with Run() as run:
-            keep(setup, job, run, kept)
+            keep(setup, dataclasses.replace(job, transport="unix", pin_all=False), run, kept)
     with Run() as run:
-        uri = f"unix:{run.path('wire')}"
+        uri = address(setup, job, run)
+        query = f"?{job.query}" if job.query else ""
         destination = qemu_destination(job, run, uri)
-        report = json.loads(run.call(setup.ramferry, "send", kept, uri, "--json"))
-        return {"seconds": report["seconds"], "report": report, "status": destination.qmp.run("query-migrate")["status"]}
+        meter, begun = Meter(destination=[destination.process]), time.monotonic()
+        report = json.loads(run.call(setup.ramferry, "send", kept, uri + query, "--json"))
+        destination.qmp.arrived()
+        return {"seconds": time.monotonic() - begun, "report": report} | meter.read(ended="source")
 
 
 def plain(setup, job):

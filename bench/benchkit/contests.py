@@ -113,7 +113,18 @@ def rig(size):
         OURS: turn(who.channel, scattered, *pages),
         "verbs loop": turn(who.verbs, dataclasses.replace(scattered, query=""), *pages, "--lanes", 4)}, size // 2)
     yield from rdma_migrations(size)
+    yield from rdma_nodes(size)
     yield round_trips("rdma-round-trip", "rdma")
+
+
+def rdma_nodes(size):
+    """Into and out of a stock QEMU in its own protocol. Without pin-all it registers and asks for 1 MiB at a time."""
+    for key, title, job in (("pin-all", "RAM registered whole", Job("rdma", size, pin_all=True, query="pin=all")),
+                            ("dynamic", "registered by the MiB", Job("rdma", size, query="pin=demand"))):
+        for what, ours in (("receive from QEMU into a file", who.receive_from_qemu),
+                           ("send a file into QEMU", who.send_into_qemu)):
+            yield Contest(f"rdma-{what.split()[0]}-{key}", f"{what}, rdma, {title}", "W2", {
+                OURS: turn(ours, job), "QEMU": turn(who.qemu, job)}, size, content="dense")
 
 
 def rdma_migrations(size):

@@ -219,6 +219,10 @@ class Figures:
         yield self._ratio("receive", "`receive` from QEMU over unix into a file, against QEMU to QEMU", "receive", "QEMU",
                           .80, .95)
         yield self._ratio("send", "`send` into QEMU, against QEMU to QEMU", "send", "QEMU", .95, 1.0)
+        for way, pinning in (("receive", "pin-all"), ("receive", "dynamic"), ("send", "pin-all"), ("send", "dynamic")):
+            end = "from" if way == "receive" else "into"
+            yield self._ratio(f"rdma-{way}-{pinning}", f"`{way}` {end} QEMU's `rdma:`, {pinning}, against QEMU to QEMU",
+                              f"rdma-{way}-{pinning}", "QEMU", 1.0, None)
         yield self._ratio("tunnel", "tunnel over unix, against direct", "tunnel", "QEMU", .7, .9)
         for contest, fabric in (("round-trip", "unix"), ("rdma-round-trip", "rdma, in the rig")):
             added = [(each[OURS]["trip"] - each["direct"]["trip"]) * 1e6 for each in counted(self.contests.get(contest))

@@ -18,9 +18,12 @@ out (an issue at https://github.com/ramferry/ramferry): `ramferry bench` measure
   The first round warms up and does not count.
 - What is given is the **median of the ratios** within a round, and their spread (least - most). A ratio above 1 means
   that ramferry was faster.
-- Time is the driver's clock, from the order to migrate until the *destination* says that it has the machine, for all.
+- Time is the driver's clock, from the order to migrate until the *destination* says that it has the machine; for `receive`
+  until it says that the file is complete, less what fsync took (the file is in memory); for `send` from the start of the
+  program. Plain loops, `iperf3`, `ib_write_bw` and `ramferry bench` have no machine, and tell the time of their bytes.
+- CPU is that of both ends, with the tunnel's two processes where there is one.
 - QEMU 7.2 with `max-bandwidth` 0 (no limit), a downtime limit of 300 ms as ours, and as many channels as we have lanes;
-  started with `-S` on a `memory-backend-file` with the image in it. No guest runs on either side.
+  started with `-S` on a `memory-backend-file` with the image in it, pre-faulted. No guest runs on either side.
 - Dirty traces are the same for both: ramferry's reference VM writes pages at the driver's word, QEMU's memory is
   written through its qtest socket, which takes QEMU's main lock. In these rows QEMU pays for that as well.
 - Destinations are pre-faulted unless a row says *cold*: fresh pages cost more than moving them, and vary wildly.
@@ -32,7 +35,7 @@ out (an issue at https://github.com/ramferry/ramferry): `ramferry bench` measure
 - A contender that fails is shown as failed.
 - Not every combination of workload, transport, lanes and pinning is run, or it would take a day: contents (W0, W1, W3)
   and dirty traces (W4-W7) over `tcp:` with one lane, bulk (W2) over `tcp:`, `unix:` and with two lanes, and over `rdma:`
-  bulk, scattered, 30 % zero and one dirty trace. `./dev bench --list` names them.
+  bulk, scattered, 30 % zero and one dirty trace, and into and out of QEMU. `./dev bench --list` names them.
 - On soft-RoCE whoever posts a write does the moving, so lanes that are posted from several threads buy processors.
   ramferry and the verbs loop post their four lanes so; QEMU and `ib_write_bw` have one thread that posts.
 - In the **rig** (soft-RoCE in an emulated guest) absolute figures mean nothing; ratios within one boot do. No figure
@@ -50,6 +53,8 @@ def machine_text(name, data):
     versions = about["versions"]
     busy = f"; the machine was busy (load {about['load-before']:.1f})" if about["load-before"] > 0.5 else ""
     quick = " (a quick run: small memory, few rounds)" if data["identity"]["quick"] else ""
+    if data["identity"].get("slow"):
+        quick += f" (ramferry SLOWED on purpose: {data['identity']['slow']} µs for each batch)"
     return (f"**{name}**{quick}: {about['cpus']} x {about['cpu']}, {about['memory'] / GIB:.0f} GiB, Linux {about['kernel']}; "
             f"{versions['ramferry']} at {about['commit']}, {versions['qemu']}; {data['identity']['bytes'] / GIB:.3g} GiB of "
             f"guest memory, {data['identity']['pairs']} rounds or more, {data['seconds']} s in all{busy}.\n")
@@ -166,7 +171,7 @@ def page(host, rig, again=()):
 
 ```
 ./dev bench                 # the host: 12 minutes; build/bench/host.json
-./dev bench --rig           # RDMA, in the soft-RoCE guest: 12 minutes; build/bench/rig/rig.json
+./dev bench --rig           # RDMA, in the soft-RoCE guest: 20 minutes; build/bench/rig/rig.json
 ./dev bench --again         # once more, with or without --rig: do the two runs agree?
 bench/report.py --docs      # this page and docs/benchmarks.png; without --docs build/bench/report.html and its picture
 ```

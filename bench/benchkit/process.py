@@ -3,6 +3,8 @@
 import ctypes
 import json
 import os
+import resource
+import select
 import shutil
 import signal
 import socket
@@ -79,6 +81,13 @@ def said(process):
     process.log.seek(0)
     lines = [line.strip() for line in process.log.read().splitlines() if line.strip()]
     return lines[-1] if lines else ""
+
+
+def first_line(process):
+    """Of its standard output; empty if it ended without one."""
+    if not select.select([process.stdout], [], [], PATIENCE)[0]:
+        raise Failed(f"{process.args[0]} said nothing for {PATIENCE} s")
+    return process.stdout.readline()
 
 
 def wait_for(condition, what, process=None):
@@ -160,6 +169,17 @@ class Qmp:
         info["wall-seconds"], info["begun"] = took, begin
         return info
 
+    def arrived(self):
+        """At a destination with the capability "events": waits until it has the machine."""
+        while True:
+            for event in self.events:
+                status = event["data"]["status"] if event.get("event") == "MIGRATION" else ""
+                if status == "completed":
+                    return
+                if status == "failed":
+                    raise Failed("the destination says that the migration failed")
+            self.events.append(self.next_event())
+
     def _over(self, watch, begin):
         if watch is not None:
             watch(time.monotonic() - begin, self.run("query-migrate"))
@@ -189,22 +209,32 @@ def memory(pid, name):
 
 
 class Meter:
-    """CPU and memory that two processes use from here on."""
+    """CPU and memory that the processes of each end use from here on. They are still there when it is read."""
 
-    def __init__(self, source, destination):
-        self.ends = {"source": source.pid, "destination": destination.pid}
-        self.cpu = {end: cpu(pid) for end, pid in self.ends.items()}
-        self.resident = {end: memory(pid, "VmRSS") for end, pid in self.ends.items()}
+    def __init__(self, source=(), destination=()):
+        self.ends = {"source": [each.pid for each in source], "destination": [each.pid for each in destination]}
+        self.cpu = {pid: cpu(pid) for pids in self.ends.values() for pid in pids}
+        self.resident = {pid: memory(pid, "VmRSS") for pid in self.cpu}
+        self.ended = cpu_of_ended()
 
-    def read(self):
+    def read(self, ended=None):
+        """`ended`: the end that is also charged for the program that ended meanwhile, from its start."""
         found = {}
-        for end, pid in self.ends.items():
-            user, system = (now - before for now, before in zip(cpu(pid), self.cpu[end]))
-            found[f"cpu-{end}"] = round(user + system, 3)
-            found[f"user-{end}"] = round(user, 3)
-            found[f"grown-{end}"] = max(0, memory(pid, "VmHWM") - self.resident[end])
+        for end, pids in self.ends.items():
+            used = [[now - before for now, before in zip(cpu(pid), self.cpu[pid])] for pid in pids]
+            found[f"cpu-{end}"] = round(sum(user + system for user, system in used), 3)
+            found[f"user-{end}"] = round(sum(user for user, _ in used), 3)
+            found[f"grown-{end}"] = sum(max(0, memory(pid, "VmHWM") - self.resident[pid]) for pid in pids)
+        if ended:
+            found[f"cpu-{ended}"] = round(found[f"cpu-{ended}"] + cpu_of_ended() - self.ended, 3)
         found["cpu"] = round(found["cpu-source"] + found["cpu-destination"], 3)
         return found
+
+
+def cpu_of_ended():
+    """CPU seconds of all processes that ended and were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def free_port(host="127.0.0.1"):

@@ -7,7 +7,7 @@ FORMAT = 1
 
 
 class Results:
-    """`identity` says what makes runs comparable; a file of another identity is not continued."""
+    """`identity` says what makes runs comparable; a file of another identity is put aside, not continued."""
 
     def __init__(self, path, identity, machine):
         self.path = path
@@ -18,6 +18,10 @@ class Results:
                 before = json.load(file)
             if before.get("format") == FORMAT and before.get("identity") == identity:
                 self.data = before
+            else:
+                aside = beside(path, before.get("identity", {}))
+                os.replace(path, aside)
+                print(f"bench: {path} was of another commit or of other options: it is {aside} now", flush=True)
 
     def contest(self, key, about):
         return self.data["contests"].setdefault(key, about | {"rounds": []})
@@ -28,6 +32,13 @@ class Results:
             json.dump(self.data, file, indent=1)
             file.write("\n")
         os.replace(temporary, self.path)
+
+
+def beside(path, identity):
+    """Where results go that give way to others: named by what they are of."""
+    root, ending = os.path.splitext(path)
+    kinds = "".join(f"-{kind}" for kind in ("quick", "slow") if identity.get(kind))
+    return f"{root}-{identity.get('commit', 'unknown')}{kinds}{ending}"
 
 
 def load(path):
