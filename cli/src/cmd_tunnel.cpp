@@ -69,8 +69,15 @@ class Serving {
   std::future<Result<>> result_;
 };
 
-int summarise(const TunnelOptions& options, tunnel::Session& session, const Result<>& result) {
+/// A session that ran to its end has failed if every stream in it broke off. Some may: a QEMU hangs up on its
+/// multifd channels as soon as it has what it needs.
+int summarise(const TunnelOptions& options, tunnel::Session& session, Result<> result) {
   const tunnel::Stats stats = session.stats();
+  if (result && stats.streams_failed > 0 && stats.streams_failed >= stats.streams_opened)
+    result =
+        fail(errc::peer_gone, "carrying streams: each of them broke off",
+             "the reasons are above, and at the tunnel's other end; does the program that the exit leads to "
+             "run?");
   if (options.as_json)
     fmt::print("{}\n", nlohmann::json{{"streams", stats.streams_opened},
                                       {"failed", stats.streams_failed},
@@ -185,7 +192,8 @@ int run_exit(const TunnelOptions& options) {
 
 CLI::App* add_end(CLI::App& tunnel, const char* name, const char* help, TunnelOptions& options) {
   CLI::App* end = tunnel.add_subcommand(name, help);
-  end->add_flag("--once", options.once, "Leave when the streams of one session have ended");
+  end->add_flag("--once", options.once,
+                "Leave when the streams of one session have ended; status 1 if none came through");
   end->add_flag("--json", options.as_json, "Machine-readable summary on standard output");
   return end;
 }

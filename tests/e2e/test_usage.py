@@ -3,6 +3,7 @@
 
 import json
 import os
+import socket
 import struct
 import subprocess
 
@@ -149,6 +150,26 @@ class WrongUse(Case):
             self.says(WRONG, ["it is tcp:, unix: or rdma:"], "tunnel", end, *between(plain, "exec:cat"))
             self.says(WRONG, ["leave dialect=qemu away"], "tunnel", end, *between(plain, fabric + "?dialect=qemu"))
             self.says(WRONG, ["leave channels=N away"], "tunnel", end, *between(plain, fabric + "?channels=2"))
+
+    def test_a_tunnel_that_leads_nowhere_says_so_at_both_ends(self):
+        plain, fabric, nobody = (f"unix:{self.path(name)}" for name in ("plain.sock", "fabric.sock", "nobody.sock"))
+        ends = []
+        for words in (["exit", fabric, nobody], ["enter", plain, fabric]):
+            ends.append(subprocess.Popen([harness.PROGRAM, "tunnel", words[0], "--once", "--json", *words[1:]],
+                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+            self.addCleanup(ends[-1].communicate)
+            self.addCleanup(ends[-1].kill)
+            self.assertIn(" at ", ends[-1].stderr.readline())
+        with socket.socket(socket.AF_UNIX) as program:
+            program.connect(self.path("plain.sock"))
+            program.settimeout(harness.PATIENCE)
+            self.assertEqual(program.recv(1), b"")
+        for end in ends:
+            said, errors = end.communicate(timeout=harness.PATIENCE)
+            self.assertEqual(end.returncode, REFUSED, errors)
+            self.assertIn("each of them broke off", errors)
+            self.assertEqual(json.loads(said)["failed"], 1)
+            self.assertIn("broke off", json.loads(said)["error"])
 
 
 if __name__ == "__main__":
