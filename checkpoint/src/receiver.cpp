@@ -233,6 +233,8 @@ Result<> Receiver::Engine::keep_stream(StreamInput& in, StreamEvents& events) {
   RAMFERRY_TRY(events.check_complete());
   StateOptions options;
   options.stays_open = events.return_path();
+  // Without one the end tells more: whether all was the state, and whether an exec: command succeeded.
+  if (!events.return_path()) options.close_timeout = events.is_hooked() ? kHookedEndTimeout : kEndTimeout;
   if (!plain_) {
     RAMFERRY_TRY(timed([&] { return writer_->make_durable(kStateRoom); }));
     options.make_room = [this](std::uint64_t so_far) {
@@ -240,29 +242,24 @@ Result<> Receiver::Engine::keep_stream(StreamInput& in, StreamEvents& events) {
     };
   }
   RAMFERRY_TRY_ASSIGN(MachineState state, read_state(in, options));
-  if (!events.return_path()) RAMFERRY_TRY(expect_end(in, events.is_hooked()));
+  if (state.still_open && !events.is_hooked())
+    log_.warn("the source has sent everything and keeps its connection open");
   report_.acknowledged = events.return_path();
-  return timed([&]() -> Result<> {
-    RAMFERRY_TRY(seal(events, std::move(state), Origin::qemu));
-    return publish();
-  });
+  RAMFERRY_TRY(timed([&] { return seal(events, std::move(state), Origin::qemu); }));
+  if (events.return_path()) RAMFERRY_TRY(expect_nothing(in));
+  return timed([this] { return publish(); });
 }
 
-/// Nothing may follow; and only the end tells whether an exec: command succeeded.
-Result<> Receiver::Engine::expect_end(StreamInput& in, bool hooked) {
-  in.set_deadline(Deadline::after(hooked ? kHookedEndTimeout : kEndTimeout));
-  auto bytes = in.some();
+/// A guest may have made its devices' state look as if it were over where a piece of it ended. The rest has
+/// come meanwhile: sealing takes longer than sending it.
+Result<> Receiver::Engine::expect_nothing(StreamInput& in) {
+  in.set_deadline(Deadline::after(std::chrono::milliseconds(0)));
+  const auto bytes = in.some();
   in.set_deadline(Deadline::never());
-  if (!bytes && bytes.error().is(errc::timed_out)) {
-    if (hooked) return {};
-    log_.warn("the source has sent everything and keeps its connection open");
-    return {};
-  }
-  if (!bytes && bytes.error().is(errc::peer_gone)) return {};
-  if (!bytes) return Failure(std::move(bytes).error());
-  if (!bytes->empty())
-    return fail(errc::protocol_mismatch, "reading the migration stream: bytes follow its end");
-  return {};
+  if (!bytes || bytes->empty()) return {};
+  return fail(errc::protocol_mismatch,
+              "reading the machine's state: it went on behind what looked like its end",
+              "migrate again; if it stays so, a program in the guest does it on purpose");
 }
 
 /// Tells a source that waits for it how it went. Only now may it forget its guest.

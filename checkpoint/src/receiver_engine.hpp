@@ -38,7 +38,7 @@ class Receiver::Engine {
   Result<> receive_stream(ByteStream& stream);
   void begin(std::unique_ptr<StreamSaver> events);
   Result<> keep_stream(StreamInput& in, StreamEvents& events);
-  Result<> expect_end(StreamInput& in, bool hooked);
+  Result<> expect_nothing(StreamInput& in);
   void part_from_stream(ByteStream& stream, StreamInput& in, bool return_path, bool kept);
 
   Result<> receive_native(Channel& channel);

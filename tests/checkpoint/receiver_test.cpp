@@ -342,19 +342,6 @@ TEST_F(ReceiverTest, InAFolderEachMachineGetsAFileOfItsOwn) {
   EXPECT_EQ(folder_.files(), 3U);
 }
 
-TEST_F(ReceiverTest, ADescriptionInsideADevicesStateIsNotTheEnd) {
-  const std::string decoy = R"({"devices": []})";
-  StreamBuilder stream = begun();
-  stream.part(3).zeroed(0, "ram").zeroed(kPage).finish();
-  stream.section(4, 9, "decoy", 1).u8(0).u8(6).u32(static_cast<std::uint32_t>(decoy.size()));
-  stream.raw(as_bytes(decoy)).u8(0x7e).u32(9).devices();
-  for (const std::size_t most : {std::size_t{1}, std::size_t{1} << 20}) {
-    const auto result = receive(stream.bytes(), most);
-    ASSERT_TRUE(result.has_value()) << why(result);
-    EXPECT_NE(CheckpointFile::open(path_)->head().description_length, decoy.size());
-  }
-}
-
 TEST_F(ReceiverTest, ADestinationThatIsAskedSaysHowItWent) {
   ASSERT_TRUE(receive(test::small_machine()).has_value());
   for (const std::uint32_t outcome : {0U, 1U}) {

@@ -41,7 +41,8 @@ void take(ConstBytes input, int fd) {
   RAMFERRY_FUZZ_CHECK(saver.seen_bytes() <= saver.ram_bytes());
   const auto state = read_state(in, {});
   if (!state) return;
-  RAMFERRY_FUZZ_CHECK(state->description_at + state->description_length <= state->bytes.size());
+  RAMFERRY_FUZZ_CHECK(state->description_length == 0 ||
+                      state->description_at + state->description_length == state->bytes.size());
   RAMFERRY_FUZZ_CHECK(pages.settle().has_value());
 }
 
@@ -67,5 +68,14 @@ std::vector<fuzz::Input> fuzz::seeds() {
   odd.part().zeroed(0, "ram", 3).zeroed(test::kPage, {}, 7).finish();
   odd.part(3).record(0, test::StreamBuilder::delta, "ram").u8(1).u16(3).u8(1).u8(1).u8(9).finish();
   odd.devices(false);
-  return {plain.bytes(), odd.bytes()};
+  // Ends inside a device's state: a whole one, one that is cut off.
+  test::StreamBuilder decoys;
+  decoys.head().start({{"ram", test::kPage}}).part(3).zeroed(0, "ram").finish().section(4, 1, "disk", 1);
+  for (const std::uint32_t length : {65U, 999U}) {
+    decoys.u8(0x7e).u32(1).u8(0).u8(6).u32(length);
+    decoys.raw(as_bytes(R"({"devices": [{"name": "disk", "instance_id": 0, "version": 1}]  })"));
+  }
+  decoys.u8(0x7e).u32(1).u8(0).u8(6).u32(65);
+  decoys.raw(as_bytes(R"({"devices": [{"name": "disk", "instance_id": 0, "version": 1}]  })"));
+  return {plain.bytes(), odd.bytes(), decoys.bytes()};
 }

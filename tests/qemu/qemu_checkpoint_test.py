@@ -88,6 +88,18 @@ class WhatIsKept(QemuCase):
         self.assertEqual(destination.arrived(), "completed")
         self.assertTrue(destination.ram(64 * MIB) == expected)
 
+    def test_a_device_without_a_described_layout(self):
+        """Its section is told by name and instance alone; the description says nothing of a version."""
+        options = ["-netdev", "user,id=net", "-device", "e1000,netdev=net"]
+        source = self.machine(*options, ram_file=self.image())
+        self.save(source, "kept")
+        source.end()
+        self.assertEqual(ramferry.run("send", self.path("kept"), f"file:{self.path('stream')}").returncode, 0)
+        with open(self.path("stream"), "rb") as stream:
+            devices = savevm_reader.Savevm.find_description(stream.read())["devices"]
+        self.assertEqual([device["name"] for device in devices if "version" not in device], ["slirp"])
+        self.restore("kept", *options)
+
     def test_zero_pages_cost_nothing(self):
         report = self.save(self.machine(ram_file=self.image(filled=0.3)), "sparse")
         content = report["pages"] * 4096

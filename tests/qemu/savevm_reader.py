@@ -76,7 +76,7 @@ class Savevm:
         if stream.u8() != CONFIGURATION:
             raise Malformed("it has no configuration")
         self._configuration(stream)
-        self.description = self._find_description(content)
+        self.description = self.find_description(content)
         while True:
             kind = stream.u8()
             if kind == EOF:
@@ -99,7 +99,7 @@ class Savevm:
         self.trailing = len(content) - stream.at
 
     @staticmethod
-    def _find_description(content):
+    def find_description(content):
         at = content.rfind(b'{"')
         while at > 4:
             length = len(content) - at
