@@ -15,7 +15,7 @@ namespace ramferry::rdma {
 namespace {
 
 constexpr std::size_t kMostInTheMaking = 8;
-constexpr auto kMakingTime = std::chrono::seconds(10);
+constexpr auto kConfirmTick = std::chrono::milliseconds(10);  // nothing wakes us for a QEMU in the making
 
 std::uint64_t random_token() {
   std::random_device random;
@@ -35,7 +35,7 @@ class RdmaListener final : public Listener {
     while (true) {
       if (cancelled_) return fail(errc::cancelled, "accepting");
       forget_failed();
-      if (stock_) return Link(std::unique_ptr<ByteStream>(std::move(stock_)));
+      if (auto stock = take_confirmed()) return Link(std::move(stock));
       if (auto channel = take_ready()) return Link(std::unique_ptr<Channel>(std::move(channel)));
       auto request = acceptor_->next(Deadline::at(std::min(deadline.when(), next_expiry())));
       if (request && *request) serve(std::move(*request));
@@ -59,10 +59,43 @@ class RdmaListener final : public Listener {
     std::chrono::steady_clock::time_point expiry;
   };
 
+  /// A QEMU's connection that it has not confirmed.
+  struct Stock {
+    std::unique_ptr<qemu::QemuLink> link;
+    bool pin_all = false;
+    std::string from;
+    std::chrono::steady_clock::time_point expiry;
+  };
+
   std::chrono::steady_clock::time_point next_expiry() const {
     auto first = std::chrono::steady_clock::time_point::max();
     for (const Making& each : making_) first = std::min(first, each.expiry);
+    if (!stocks_.empty()) first = std::min(first, std::chrono::steady_clock::now() + kConfirmTick);
     return first;
+  }
+
+  std::chrono::steady_clock::time_point expiry() const {
+    return std::chrono::steady_clock::now() + options_.making_time;
+  }
+
+  std::unique_ptr<ByteStream> take_confirmed() {
+    for (auto each = stocks_.begin(); each != stocks_.end();) {
+      const auto confirmed = each->link->is_confirmed();
+      if (confirmed && *confirmed) {
+        each->link->look_after_peer(options_.peer_timeout / 2);
+        auto ready = std::make_unique<qemu::QemuDestination>(std::move(each->link), each->pin_all);
+        stocks_.erase(each);
+        return ready;
+      }
+      if (confirmed && std::chrono::steady_clock::now() < each->expiry) {
+        ++each;
+        continue;
+      }
+      log_.warn("rdma: lost a QEMU's connection from " + each->from + ": " +
+                (confirmed ? "it was not completed" : confirmed.error().message()));
+      each = stocks_.erase(each);
+    }
+    return nullptr;
   }
 
   std::unique_ptr<RdmaChannel> take_ready() {
@@ -86,7 +119,7 @@ class RdmaListener final : public Listener {
   void serve(std::unique_ptr<ConnectRequest> request) {
     const std::string from = request->from();
     if (options_.dialect != Dialect::native && is_stock_greeting(request->hello())) {
-      if (auto taken = take_stock(*request); !taken)
+      if (auto taken = take_stock(*request, from); !taken)
         log_.warn("rdma: lost a QEMU's connection from " + from + ": " + taken.error().message());
       return;
     }
@@ -106,7 +139,9 @@ class RdmaListener final : public Listener {
   }
 
   /// A stock QEMU, which has one connection and says nothing before we do.
-  Result<> take_stock(ConnectRequest& request) {
+  Result<> take_stock(ConnectRequest& request, const std::string& from) {
+    if (stocks_.size() >= kMostInTheMaking)
+      return fail(errc::in_use, "accepting it: too many are being accepted");
     RAMFERRY_TRY_ASSIGN(const auto greeting, qemu::decode_greeting(request.hello()));
     // What it asks for it gets: a QEMU 7.2 that is denied it dies of an assertion, and its guest with it.
     const bool pin_all = greeting.pin_all;
@@ -116,11 +151,7 @@ class RdmaListener final : public Listener {
     RAMFERRY_TRY_ASSIGN(auto queue,
                         request.accept(link->domain(), link->shape(), receives, qemu::encode({pin_all})));
     link->attach(std::move(queue));
-    RAMFERRY_TRY(link->await_peer(Deadline::after(kMakingTime), [this]() -> Result<> {
-      return cancelled_ ? Result<>(fail(errc::cancelled, "accepting")) : Result<>();
-    }));
-    link->look_after_peer(options_.peer_timeout / 2);
-    stock_ = std::make_unique<qemu::QemuDestination>(std::move(link), pin_all);
+    stocks_.push_back({std::move(link), pin_all, from, expiry()});
     return {};
   }
 
@@ -142,7 +173,7 @@ class RdmaListener final : public Listener {
     channel->attach_control(std::move(queue), hello.receives,
                             std::chrono::milliseconds(hello.peer_timeout_ms));
     RAMFERRY_TRY(channel->start([this] { acceptor_->wake(); }));
-    making_.push_back({std::move(channel), token, from, std::chrono::steady_clock::now() + kMakingTime});
+    making_.push_back({std::move(channel), token, from, expiry()});
     return {};
   }
 
@@ -166,7 +197,7 @@ class RdmaListener final : public Listener {
   Endpoint local_;
   const Options options_;
   std::vector<Making> making_;
-  std::unique_ptr<ByteStream> stock_;  ///< a QEMU's connection that is ready
+  std::vector<Stock> stocks_;
   std::atomic<bool> cancelled_{false};
 };
 

@@ -23,6 +23,7 @@ struct Options {
   std::uint64_t chunk = 16ULL << 20;
   std::uint64_t window = 4ULL << 20;  ///< bytes posted and not completed, per lane
   std::chrono::milliseconds peer_timeout{10'000};
+  std::chrono::milliseconds making_time{10'000};  ///< a listener forgets what takes longer to connect
   LinkTuning link;
 };
 

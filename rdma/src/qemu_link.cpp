@@ -12,7 +12,6 @@ namespace {
 constexpr std::uint64_t kSendId = 1ULL << 32, kReceiveId = 2ULL << 32, kLookId = 4ULL << 32,
                         kNumber = kSendId - 1;
 constexpr std::uint32_t kMostCredits = 64;  // stock ends give one at a time
-constexpr auto kConfirmTick = std::chrono::milliseconds(100);
 constexpr auto kFarewell = std::chrono::seconds(2);
 constexpr auto kFullTick = std::chrono::milliseconds(1);
 /// A peer that hangs up takes in nothing more, and says so a little later.
@@ -62,15 +61,12 @@ std::vector<Receive> QemuLink::receives() const {
   return all;
 }
 
-Result<> QemuLink::await_peer(Deadline deadline, const std::function<Result<>()>& step) {
-  while (domain_->confirmed() == 0) {
-    RAMFERRY_TRY(step());
-    if (deadline.passed()) return fail(errc::timed_out, "accepting a connection");
-    const Deadline tick = Deadline::after(kConfirmTick);
-    RAMFERRY_TRY(pump(Deadline::at(std::min(tick.when(), deadline.when()))));
-    if (hung_up_) return fail(FabricErrc::disconnected, "accepting a connection");
-  }
-  return {};
+Result<bool> QemuLink::is_confirmed() {
+  if (domain_->confirmed() > 0) return true;
+  RAMFERRY_TRY(pump(Deadline::after(std::chrono::milliseconds(0))));
+  RAMFERRY_TRY(check());
+  if (hung_up_) return fail(FabricErrc::disconnected, "accepting a connection");
+  return domain_->confirmed() > 0;
 }
 
 Result<std::unique_ptr<PinnedRegion>> QemuLink::pin(Bytes memory, Rights rights, std::uint64_t base) {

@@ -38,8 +38,8 @@ class QemuLink {
   /// To be posted before the connection is made.
   std::vector<Receive> receives() const;
   void attach(std::unique_ptr<QueuePair> queue) { queue_ = std::move(queue); }
-  /// An accepted connection: until the peer has confirmed it. `step` is called now and then, and may end it.
-  Result<> await_peer(Deadline deadline, const std::function<Result<>()>& step);
+  /// An accepted connection: whether the peer has confirmed it. Looks, and does not wait.
+  Result<bool> is_confirmed();
 
   /// From now on, a peer that says nothing for so long while we wait is asked for a sign of life, by a write
   /// of no bytes, which only its device sees: one whose host is gone or cut off fails the connection then.

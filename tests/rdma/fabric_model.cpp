@@ -244,7 +244,8 @@ class ModelRequest final : public ConnectRequest {
       net_->ports.push_back(dialing_->port);
     }
     answer(Dialing::State::accepted, bytes);
-    static_cast<ModelDomain&>(domain).confirm();  // the model's peers can receive from the start
+    // The model's peers can receive from the start.
+    if (dialing_->port->connection != net_->plan.unconfirmed) static_cast<ModelDomain&>(domain).confirm();
     return std::make_unique<ModelQueue>(net_, port);
   }
 

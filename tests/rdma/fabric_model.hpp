@@ -32,6 +32,8 @@ struct ModelPlan {
   std::optional<unsigned> failing_registration;
   /// This connection is refused by the device of the end that accepts it.
   std::optional<unsigned> failing_accept;
+  /// The end that accepts this connection never hears that it was confirmed.
+  std::optional<unsigned> unconfirmed;
   /// Called with the size before each registration, by the thread that makes it; may keep it waiting.
   std::function<void(std::size_t bytes)> before_registration;
   /// What each end may register in all, where the device's facts do not tell it.

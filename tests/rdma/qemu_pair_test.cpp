@@ -2,6 +2,7 @@
 // Both ends of QEMU's RDMA protocol against each other, on a fabric that reorders what it may.
 #include "model_pair.hpp"
 #include "qemu_peers.hpp"
+#include "support/outcome.hpp"
 #include "support/test_memory.hpp"
 
 #include <gmock/gmock.h>
@@ -375,6 +376,55 @@ TEST(QemuListener, TakesStockAndNativeSourcesAtOnePort) {
   auto second = accepting.get();
   ASSERT_TRUE(second) << second.error().message();
   EXPECT_TRUE(std::holds_alternative<std::unique_ptr<Channel>>(*second));
+}
+
+TEST(QemuListener, ServesOthersWhileAStrangerDoesNotConfirm) {
+  ModelNet net(rdma::testing::ModelPlan{.unconfirmed = 0});
+  auto acceptor = net.make_fabric()->listen({"model", 0}, {});
+  ASSERT_TRUE(acceptor);
+  Options options;
+  options.making_time = std::chrono::hours(1);  // it is not forgotten before the test is over
+  const auto listener =
+      make_listener(testing::no_log(), std::move(*acceptor), *Endpoint::parse("rdma:model:0"), options)
+          .value();
+  auto accepting =
+      std::async(std::launch::async, [&] { return listener->accept(Deadline::after(kPatience)); });
+  const std::uint16_t port = listener->local().port;
+  const auto stranger = testing::bare_source(net, port, false);
+
+  const auto transport = make_transport_over(testing::no_log(), net.make_fabric());
+  const auto to = Endpoint::parse("rdma:model:" + std::to_string(port));
+  const auto source = transport->connect(*to, SessionId::random(), Deadline::after(kPatience));
+  EXPECT_TRUE(source) << test::why(source);
+  const auto accepted = accepting.get();
+  ASSERT_TRUE(accepted) << test::why(accepted);
+  EXPECT_TRUE(std::holds_alternative<std::unique_ptr<Channel>>(*accepted));
+
+  // And another QEMU.
+  accepting = std::async(std::launch::async, [&] { return listener->accept(Deadline::after(kPatience)); });
+  const auto another = testing::bare_source(net, port, false);
+  const auto stream = accepting.get();
+  ASSERT_TRUE(stream) << test::why(stream);
+  EXPECT_TRUE(std::holds_alternative<std::unique_ptr<ByteStream>>(*stream));
+}
+
+TEST(QemuListener, ForgetsAStrangerThatDoesNotConfirm) {
+  ModelNet net(rdma::testing::ModelPlan{.unconfirmed = 0});
+  auto acceptor = net.make_fabric()->listen({"model", 0}, {});
+  ASSERT_TRUE(acceptor);
+  Options options;
+  options.making_time = std::chrono::milliseconds(1);
+  const auto listener =
+      make_listener(testing::no_log(), std::move(*acceptor), *Endpoint::parse("rdma:model:0"), options)
+          .value();
+  auto accepting =
+      std::async(std::launch::async, [&] { return listener->accept(Deadline::after(kPatience)); });
+  const auto stranger = testing::bare_source(net, listener->local().port, false);
+  const auto left = stranger->next(Deadline::after(kPatience));
+  ASSERT_TRUE(left) << test::why(left);
+  EXPECT_FALSE(*left) << "the listener hung up";
+  listener->cancel();
+  EXPECT_FALSE(accepting.get());
 }
 
 TEST(QemuListener, RefusesTheDialectThatItWasToldNotToSpeak) {
