@@ -30,7 +30,9 @@ SocketStream::SocketStream(UniqueFd socket, std::chrono::milliseconds peer_timeo
       peer_timeout_(peer_timeout),
       first_(std::move(first)) {
   const timeval look{.tv_sec = 0, .tv_usec = std::chrono::microseconds(kLook).count()};
-  ::setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &look, sizeof look);
+  // Receiving blocks only those who splice(2), whose SPLICE_F_NONBLOCK TCP does not heed.
+  for (const int each : {SO_SNDTIMEO, SO_RCVTIMEO})
+    ::setsockopt(socket_.get(), SOL_SOCKET, each, &look, sizeof look);
   Counters::add(counters_.wire_bytes_received, first_.size());
 }
 

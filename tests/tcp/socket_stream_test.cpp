@@ -33,6 +33,19 @@ class SocketStreamTest : public TcpTest, public ::testing::WithParamInterface<co
   }
 };
 
+TEST_P(SocketStreamTest, ABareSocketThatIsSilentIsNotWaitedForForEver) {
+  StreamPair pair = streams();
+  const int socket = dynamic_cast<SocketBacked&>(*pair.a).socket();
+  std::array<int, 2> pipe{};
+  ASSERT_EQ(::pipe(pipe.data()), 0);
+  const UniqueFd reading(pipe[0]), writing(pipe[1]);
+  auto taking = std::async(std::launch::async, [&] {
+    return ::splice(socket, nullptr, writing.get(), nullptr, 4096, SPLICE_F_NONBLOCK) < 0 ? errno : 0;
+  });
+  if (taking.wait_for(std::chrono::seconds(20)) != std::future_status::ready) pair.a->cancel();
+  EXPECT_EQ(taking.get(), EAGAIN);
+}
+
 TEST_P(SocketStreamTest, CarriesBytesBothWaysAndCountsThem) {
   StreamPair pair = streams();
   std::vector<std::byte> sent(3 << 20), received(sent.size());

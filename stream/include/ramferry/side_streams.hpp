@@ -43,8 +43,8 @@ class SideStreams {
 class SocketBacked {
  public:
   virtual ~SocketBacked() = default;
-  /// The stream's; it blocks for sending, half a second at a time. -1 while bytes that were read from it
-  /// before are still to be received.
+  /// The stream's; it blocks half a second at a time. -1 while bytes that were read from it before are still
+  /// to be received.
   virtual int socket() const noexcept = 0;
   /// errc::peer_gone when its host has vanished, errc::cancelled.
   virtual Result<> check_reachable() const = 0;
