@@ -72,12 +72,13 @@ Result<> write_at(int fd, std::uint64_t offset, ConstBytes from, const std::stri
   return write_at(fd, offset, std::span(&piece, 1), name);
 }
 
-Result<> sync_folder_of(const std::filesystem::path& path) {
+Result<UniqueFd> open_folder_of(const std::filesystem::path& path) {
   const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
-  const UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd || ::fsync(fd.get()) != 0)
-    return fail_errno(errno, "making the name of " + path.string() + " durable");
-  return {};
+  UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd)
+    return fail_errno(errno, "opening the folder of " + path.string(),
+                      "let its owner read it, too, or save elsewhere");
+  return fd;
 }
 
 }  // namespace ramferry::checkpoint

@@ -28,8 +28,8 @@ Result<> read_at(int fd, std::uint64_t offset, Bytes into, const std::string& na
 Result<> read_at(int fd, std::uint64_t offset, std::span<iovec> pieces, const std::string& name);
 Result<> write_at(int fd, std::uint64_t offset, ConstBytes from, const std::string& name);
 Result<> write_at(int fd, std::uint64_t offset, std::span<iovec> pieces, const std::string& name);
-/// Makes the names in the folder of `path` durable.
-Result<> sync_folder_of(const std::filesystem::path& path);
+/// The folder of `path`, to be synced when a name in it has changed.
+Result<UniqueFd> open_folder_of(const std::filesystem::path& path);
 
 /// XXH3, 64 bits.
 std::uint64_t checksum(ConstBytes bytes) noexcept;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // A VM that arrives from a ramferry source: its pages are placed straight into the checkpoint.
+#include "file_names.hpp"
 #include "receiver_engine.hpp"
 
 #include <ramferry/migration/native_protocol.hpp>
@@ -51,9 +52,7 @@ class Receiver::Engine::NativeEvents final : public StreamSaver {
     }
     return native::send_message(channel_, MessageType::slots_ready);
   }
-  Result<> last_part() override {
-    return engine_.timed([this] { return engine_.writer_->make_durable(kStateRoom); });
-  }
+  Result<> last_part() override { return engine_.writer_->make_durable(kStateRoom); }
 
  private:
   Engine& engine_;
@@ -71,7 +70,7 @@ Result<> Receiver::Engine::receive_native(Channel& channel) {
     RAMFERRY_TRY(greet(in, channel));
     RAMFERRY_TRY(load_native(in, channel));
     RAMFERRY_TRY(await_commit(in, channel));
-    RAMFERRY_TRY(timed([this] { return publish(); }));
+    RAMFERRY_TRY(publish(false));
     report_.acknowledged = true;
     if (auto sent = native::send_message(channel, MessageType::running); !sent)
       log_.warn("the source does not know that its machine is saved: " + sent.error().message());
@@ -102,7 +101,7 @@ Result<> Receiver::Engine::load_native(StreamInput& in, Channel& channel) {
   if (!state) return Failure(std::move(state).error());
   // Nothing may land any more: what is sealed stays as it is.
   RAMFERRY_TRY(channel.revoke(Deadline::after(kRevoke)));
-  return timed([&] { return seal(*events_, std::move(*state), Origin::native); });
+  return seal(*events_, std::move(*state), Origin::native);
 }
 
 Result<MachineState> Receiver::Engine::read_machine(StreamInput& in) {
@@ -129,12 +128,14 @@ Result<> Receiver::Engine::await_commit(StreamInput& in, Channel& channel) {
 /// The source has all of our answers but one of its own is missing: whose the guest is cannot be told from
 /// here.
 Result<> Receiver::Engine::outcome_unknown(const std::string& why) {
-  std::filesystem::path path = writer_->file().path();
-  path += ".unconfirmed";
-  if (auto kept = writer_->file().publish_as(path); !kept) return kept;
+  const Result<> kept = options_.in_folder
+                            ? file().publish_free(stem_in(options_.path, report_.machine, std::time(nullptr)),
+                                                  ".ckpt.unconfirmed")
+                            : file().publish_free(options_.path, ".unconfirmed");
   return fail(errc::outcome_unknown,
-              "waiting for the machine to be handed over: " + why + "; it is kept as " + path.string(),
-              "ask the source whether it still runs it; use that file only if it does not");
+              "waiting for the machine to be handed over: " + why + "; it is kept as " +
+                  file().path().string() + (kept ? "" : ", because of this: " + kept.error().doing),
+              "ask the source whether it still runs it; 'ramferry send' that file only if it does not");
 }
 
 /// Says why, if it failed, and lets the source hang up first, so that our last message is not lost with the

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A VM that arrives in QEMU's dialect, and what both dialects share.
 #include "file_io.hpp"
+#include "file_names.hpp"
 #include "hooked_ram.hpp"
 #include "receiver_engine.hpp"
 #include "return_path.hpp"
@@ -19,27 +20,9 @@ constexpr auto kEndTimeout = std::chrono::seconds(10);
 /// A QEMU whose RAM went past the stream hangs up at once; a sender of ours waits for us to do so.
 constexpr auto kHookedEndTimeout = std::chrono::milliseconds(500);
 constexpr auto kFarewell = std::chrono::seconds(2);
-constexpr int kMostNames = 10'000;
 /// Twice: one is stored while the other is filled. A hand-over between threads costs as much as writing a few
 /// hundred KiB, where it wakes a sleeping processor.
 constexpr std::size_t kBufferBytes = 4U << 20;
-
-std::string timestamp() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  ::gmtime_r(&now, &parts);
-  std::array<char, 32> text{};
-  std::strftime(text.data(), text.size(), "%Y%m%dT%H%M%SZ", &parts);
-  return text.data();
-}
-
-/// A machine's name as part of a file's name: it comes from elsewhere.
-std::string file_name_of(std::string machine) {
-  const auto odd = [](unsigned char c) { return std::isalnum(c) == 0 && c != '-' && c != '.' && c != '_'; };
-  std::replace_if(machine.begin(), machine.end(), odd, '_');
-  if (machine.empty() || machine.front() == '.') machine.insert(0, "machine");
-  return machine.substr(0, 64);
-}
 
 }  // namespace
 
@@ -80,6 +63,7 @@ Result<ReceiveReport> Receiver::Engine::run() {
     return Failure(std::move(result).error());
   }
   report_.took = std::chrono::steady_clock::now() - begun;
+  report_.syncing = file().syncing();
   report_.stream_bytes = bytes_of(link_).stats().wire_bytes_received;
   return report_;
 }
@@ -91,27 +75,23 @@ void Receiver::Engine::begin(std::unique_ptr<StreamSaver> events) {
 
 /// Where the file is written; a file in a folder gets its real name when the machine's is known.
 std::filesystem::path Receiver::Engine::working_path() const {
-  if (!options_.in_folder) return options_.path;
-  static std::atomic<unsigned> count = 0;
-  return options_.path / (".receiving-" + std::to_string(::getpid()) + "-" + std::to_string(++count));
+  return options_.in_folder ? working_path_in(options_.path) : options_.path;
 }
 
-Result<> Receiver::Engine::publish() {
-  PartialFile& file = plain_ ? *plain_ : writer_->file();
-  if (!options_.in_folder) {
-    RAMFERRY_TRY(file.publish());
-    report_.path = file.path();
-    return {};
-  }
-  const std::string stem = file_name_of(report_.machine) + "-" + timestamp();
+Result<> Receiver::Engine::publish(bool source_waits) {
   const std::string ending = plain_ ? ".qemu" : ".ckpt";
-  for (int number = 1;; ++number) {
-    const std::string name = stem + (number == 1 ? "" : "-" + std::to_string(number)) + ending;
-    auto published = file.publish_as(options_.path / name);
-    if (!published && published.error().is(errc::in_use) && number < kMostNames) continue;
-    report_.path = file.path();
-    return published;
-  }
+  Result<> published =
+      options_.in_folder
+          ? file().publish_free(stem_in(options_.path, report_.machine, std::time(nullptr)), ending)
+          : file().publish();
+  report_.path = file().path();
+  if (published) return {};
+  Error error = std::move(published).error();
+  // Nothing is lost: but is it the guest, or a copy of one that runs on?
+  error.advice = source_waits ? "the source is told to keep its guest: delete that file if it does; if not, "
+                              : "it may be the only copy: ";
+  error.advice += "move that file to a safe disk; 'ramferry send FILE URI' puts the machine back";
+  return Failure(std::move(error));
 }
 
 Result<> Receiver::Engine::seal(const StreamSaver& saver, MachineState state, Origin origin) {
@@ -133,13 +113,12 @@ Result<> Receiver::Engine::seal(const StreamSaver& saver, MachineState state, Or
   report_.state_bytes = head.state.size();
   if (plain_) {
     RAMFERRY_TRY(plain_->sync());
-    report_.file_bytes = std::filesystem::file_size(plain_->name());
-    return {};
+  } else {
+    RAMFERRY_TRY(writer_->seal(std::move(head)));
+    report_.stored_pages = writer_->pages().pages();
+    report_.overwritten = writer_->pages().overwritten();
   }
-  RAMFERRY_TRY(writer_->seal(std::move(head)));
-  report_.stored_pages = writer_->pages().pages();
-  report_.overwritten = writer_->pages().overwritten();
-  report_.file_bytes = std::filesystem::file_size(writer_->file().name());
+  report_.file_bytes = std::filesystem::file_size(file().name());
   return {};
 }
 
@@ -162,9 +141,7 @@ class Receiver::Engine::StreamEvents final : public StreamSaver {
   }
   Result<> sync() override { return engine_.multifd_ ? engine_.multifd_->sync() : Result<>{}; }
   Result<> last_part() override {
-    return engine_.timed([this]() -> Result<> {
-      return engine_.plain_ ? engine_.plain_->sync() : engine_.writer_->make_durable(kStateRoom);
-    });
+    return engine_.plain_ ? engine_.plain_->sync() : engine_.writer_->make_durable(kStateRoom);
   }
   Result<> ram_begins(std::uint32_t section, std::vector<BlockInfo> blocks) override {
     RAMFERRY_TRY(StreamSaver::ram_begins(section, std::move(blocks)));
@@ -236,7 +213,7 @@ Result<> Receiver::Engine::keep_stream(StreamInput& in, StreamEvents& events) {
   // Without one the end tells more: whether all was the state, and whether an exec: command succeeded.
   if (!events.return_path()) options.close_timeout = events.is_hooked() ? kHookedEndTimeout : kEndTimeout;
   if (!plain_) {
-    RAMFERRY_TRY(timed([&] { return writer_->make_durable(kStateRoom); }));
+    RAMFERRY_TRY(writer_->make_durable(kStateRoom));
     options.make_room = [this](std::uint64_t so_far) {
       return so_far <= kStateRoom ? Result<>{} : writer_->pages().reserve(2 * so_far);
     };
@@ -245,9 +222,9 @@ Result<> Receiver::Engine::keep_stream(StreamInput& in, StreamEvents& events) {
   if (state.still_open && !events.is_hooked())
     log_.warn("the source has sent everything and keeps its connection open");
   report_.acknowledged = events.return_path();
-  RAMFERRY_TRY(timed([&] { return seal(events, std::move(state), Origin::qemu); }));
+  RAMFERRY_TRY(seal(events, std::move(state), Origin::qemu));
   if (events.return_path()) RAMFERRY_TRY(expect_nothing(in));
-  return timed([this] { return publish(); });
+  return publish(events.return_path());
 }
 
 /// A guest may have made its devices' state look as if it were over where a piece of it ended. The rest has

@@ -51,10 +51,9 @@ class Receiver::Engine {
 
   std::filesystem::path working_path() const;
   Result<> seal(const StreamSaver& saver, MachineState state, Origin origin);
-  /// Gives the file its name.
-  Result<> publish();
-  template <class Call>
-  Result<> timed(Call call);
+  /// Gives the file its name. A source that waits has not given its guest away yet.
+  Result<> publish(bool source_waits);
+  PartialFile& file() { return plain_ ? *plain_ : writer_->file(); }
 
   ReceiveOptions options_;
   Log& log_;
@@ -68,14 +67,5 @@ class Receiver::Engine {
   std::vector<std::unique_ptr<Landing>> landings_;
   Link link_;  ///< goes first: until then something may land
 };
-
-/// Counts what it takes as time spent on the disk.
-template <class Call>
-Result<> Receiver::Engine::timed(Call call) {
-  const auto begun = std::chrono::steady_clock::now();
-  Result<> result = call();
-  report_.syncing += std::chrono::steady_clock::now() - begun;
-  return result;
-}
 
 }  // namespace ramferry::checkpoint

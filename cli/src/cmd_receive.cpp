@@ -59,7 +59,7 @@ void print(const ReceiveReport& report, checkpoint::Format format, bool one_way)
   fmt::print("\n");
   fmt::print("  {:<12} {}, device state {}\n", "file", format_size(report.file_bytes),
              format_size(report.state_bytes));
-  fmt::print("  {:<12} {:.2f} s, {:.2f} s of it on the disk; {} on the wire, {}/s\n", "time",
+  fmt::print("  {:<12} {:.2f} s, {:.2f} s of it waiting for the disk; {} on the wire, {}/s\n", "time",
              seconds(report.took), seconds(report.syncing), format_size(report.stream_bytes),
              format_size(static_cast<std::uint64_t>(rate)));
   if (!report.acknowledged && !one_way)
@@ -135,6 +135,7 @@ int receive(const Options& options) {
   auto listener = catalog.listen(options.uri);
   if (!listener) return report_failure(listener.error());
   fmt::print(stderr, "ramferry: waiting at {}\n", (*listener)->local().to_string());
+  if (how->in_folder) checkpoint::tidy_folder(how->path, log);
 
   ProgressLine line(!options.as_json);
   std::mutex output;

@@ -7,12 +7,14 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <ctime>
 
 namespace ramferry {
 namespace {
 
 /// A writer that is done takes the name away between our opening the file and our locking it.
 constexpr int kMostAttempts = 100;
+constexpr std::time_t kFresh = 60;  // seconds
 
 bool has_name(int fd, const std::string& path) {
   struct stat open_file {
@@ -38,6 +40,16 @@ Result<UniqueFd> open_partial(const std::string& partial) {
     return fd;
   }
   return fail(errc::in_use, doing + ": another program is writing it", "save under another name");
+}
+
+UniqueFd lock_left_over(const std::string& partial) {
+  UniqueFd fd(::open(partial.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  struct stat status {};
+  if (!fd || ::fstat(fd.get(), &status) != 0 || !S_ISREG(status.st_mode)) return {};
+  // It may be between its writer's opening and locking it, who is not to find it locked.
+  if (status.st_size == 0 && std::time(nullptr) - status.st_mtime < kFresh) return {};
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0 || !has_name(fd.get(), partial)) return {};
+  return fd;
 }
 
 }  // namespace ramferry

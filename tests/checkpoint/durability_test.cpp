@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -38,11 +39,22 @@ void note(const std::string& call) {
 
 extern "C" int fsync(int fd) {
   ramferry::checkpoint::note("fsync");
+  struct stat status {};
+  if (ramferry::test::no_folder_sync && ::fstat(fd, &status) == 0 && S_ISDIR(status.st_mode))
+    return errno = EIO, -1;
   return static_cast<int>(::syscall(SYS_fsync, fd));
 }
 extern "C" int rename(const char* from, const char* to) noexcept {
   ramferry::checkpoint::note("rename");
   return static_cast<int>(::syscall(SYS_renameat, AT_FDCWD, from, AT_FDCWD, to));
+}
+extern "C" int renameat2(int from_at, const char* from, int to_at, const char* to, unsigned flags) noexcept {
+  if (ramferry::test::no_exclusive_rename) return errno = EINVAL, -1;
+  return static_cast<int>(::syscall(SYS_renameat2, from_at, from, to_at, to, flags));
+}
+extern "C" int link(const char* from, const char* to) noexcept {
+  if (ramferry::test::no_hard_links) return errno = EPERM, -1;
+  return static_cast<int>(::syscall(SYS_linkat, AT_FDCWD, from, AT_FDCWD, to, 0));
 }
 extern "C" ssize_t pwritev(int fd, const iovec* pieces, int count, off_t at) {
   ramferry::checkpoint::note("write");

@@ -10,6 +10,7 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <functional>
 #include <future>
 
@@ -53,7 +54,8 @@ class NativeReceiverTest : public ::testing::Test {
   }
 
   Result<ReceiveReport> receive(const std::function<Result<>()>& then, const native::Hello& hello = {}) {
-    Receiver receiver(Link(std::move(pair_.destination)), {.path = path_}, log_);
+    Receiver receiver(Link(std::move(pair_.destination)),
+                      {.path = in_folder_ ? folder_.path() : path_, .in_folder = in_folder_}, log_);
     auto said = std::async(std::launch::async, [&] {
       auto result = source(*pair_.source, hello, then);
       (void)pair_.source->finish(Deadline::after(std::chrono::seconds(60)));
@@ -69,6 +71,7 @@ class NativeReceiverTest : public ::testing::Test {
 
   test::TemporaryFolder folder_;
   std::filesystem::path path_ = folder_ / "vm.ckpt";
+  bool in_folder_ = false;
   NullLog log_;
   test::ChannelPair pair_ = test::make_loopback_pair();
   Result<> heard_;
@@ -94,6 +97,44 @@ TEST_F(NativeReceiverTest, ASourceThatLeavesBeforeItCommitsMayStillHaveItsGuest)
   EXPECT_TRUE(result.error().is(errc::outcome_unknown)) << result.error().message();
   EXPECT_FALSE(std::filesystem::exists(path_));
   EXPECT_TRUE(CheckpointFile::open(path_.string() + ".unconfirmed").has_value());
+}
+
+TEST_F(NativeReceiverTest, AnEarlierUnconfirmedCheckpointStaysBesideTheNext) {
+  const std::filesystem::path earlier = path_.string() + ".unconfirmed";
+  std::ofstream(earlier) << "an earlier one";
+  const auto result = receive([&] { return fail(errc::cancelled, "leaving"); });
+  ASSERT_FALSE(result.has_value());
+  EXPECT_TRUE(result.error().is(errc::outcome_unknown)) << result.error().message();
+  const std::filesystem::path kept = path_.string() + "-2.unconfirmed";
+  EXPECT_NE(result.error().message().find(kept.string()), std::string::npos) << result.error().message();
+  EXPECT_TRUE(CheckpointFile::open(kept).has_value());
+  EXPECT_EQ(std::filesystem::file_size(earlier), 14U);
+}
+
+TEST_F(NativeReceiverTest, InAFolderAnUnconfirmedCheckpointHasTheMachinesName) {
+  in_folder_ = true;
+  const auto result = receive([&] { return fail(errc::cancelled, "leaving"); });
+  ASSERT_FALSE(result.has_value());
+  ASSERT_EQ(folder_.files(), 1U);
+  const auto kept = std::filesystem::directory_iterator(folder_.path())->path();
+  EXPECT_TRUE(kept.filename().string().starts_with("pc-test-")) << kept;
+  EXPECT_TRUE(kept.string().ends_with(".ckpt.unconfirmed")) << kept;
+  EXPECT_NE(result.error().message().find(kept.string()), std::string::npos) << result.error().message();
+  EXPECT_TRUE(CheckpointFile::open(kept).has_value());
+}
+
+TEST_F(NativeReceiverTest, WhatCannotGetItsNameAfterTheCommitIsKept) {
+  const auto result = receive([&]() -> Result<> {
+    std::filesystem::create_directories(path_ / "in-the-way");
+    return say(MessageType::commit);
+  });
+  ASSERT_FALSE(result.has_value());
+  const std::filesystem::path kept = path_.string() + ".unpublished";
+  EXPECT_NE(result.error().message().find(kept.string()), std::string::npos) << result.error().message();
+  EXPECT_NE(result.error().advice.find("ramferry send"), std::string::npos) << result.error().advice;
+  const auto file = CheckpointFile::open(kept);
+  ASSERT_TRUE(file.has_value()) << file.error().message();
+  EXPECT_TRUE(file->verify().has_value());
 }
 
 TEST_F(NativeReceiverTest, ASourceThatSaysWhyKeepsItsGuest) {

@@ -16,6 +16,21 @@ inline std::atomic<int> writes_refused = 0;
 /// What happens just before the next flock(), once: what others did meanwhile.
 inline std::function<void()> before_lock;
 
+/// What a file system may lack: renames that replace nothing, links, folders that can be synced.
+inline std::atomic<bool> no_exclusive_rename = false, no_hard_links = false, no_folder_sync = false;
+
+/// It does, until the end of its scope.
+class Lacking {
+ public:
+  explicit Lacking(std::atomic<bool>& what) : what_(what) { what_ = true; }
+  Lacking(const Lacking&) = delete;
+  Lacking& operator=(const Lacking&) = delete;
+  ~Lacking() { what_ = false; }
+
+ private:
+  std::atomic<bool>& what_;
+};
+
 /// A disk that has no more than this room, until the end of its scope.
 class FullDisk {
  public:

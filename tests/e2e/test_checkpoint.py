@@ -31,6 +31,18 @@ class Checkpoints(Case):
         self.ramferry("inspect", "--verify", file)
         return source, file
 
+    def test_a_folder_is_tidied_first(self):
+        folder = f"{self.directory}/machines"
+        os.mkdir(folder)
+        with open(f"{folder}/.receiving-1-1.partial", "wb") as left:
+            left.write(bytes(8192))
+        with ramferry.Receive(self.address("unix", "receive"), folder) as receive:
+            receive.said_until("removed")
+            self.assertEqual(os.listdir(folder), [])
+            receive.process.terminate()
+            self.assertEqual(receive.wait(), 0)
+        self.assertIn(f"removed {folder}/.receiving-1-1.partial of 8 KiB", receive.messages)
+
     def put_back(self, file, scheme, name):
         restored = self.vm(name, "--dirty-rate", "20M", "--incoming", self.address(scheme, name)).reach()
         self.assertIn("says that it has the machine", self.ramferry("send", file, restored.uri()).stdout)

@@ -43,7 +43,8 @@ struct ReceiveReport {
   std::uint64_t overwritten = 0;   ///< times that a page came again
   std::uint64_t state_bytes = 0, file_bytes = 0, stream_bytes = 0;
   bool acknowledged = false;  ///< the source waited for our word
-  std::chrono::nanoseconds took{}, syncing{};
+  std::chrono::nanoseconds took{};
+  std::chrono::nanoseconds syncing{};  ///< of it, waiting for fsync()
 };
 
 class Receiver {
@@ -53,7 +54,8 @@ class Receiver {
   ~Receiver();
 
   /// Once; blocks. errc::outcome_unknown: a ramferry source vanished before it gave the guest away; what came
-  /// is complete and kept beside the path with the ending ".unconfirmed".
+  /// is complete and kept beside the path, or in the folder, with the ending ".unconfirmed". What is complete
+  /// and cannot get its name is kept as well; that error tells where.
   Result<ReceiveReport> run();
 
   // Any thread:
@@ -66,5 +68,9 @@ class Receiver {
   class Engine;
   std::unique_ptr<Engine> engine_;
 };
+
+/// What receives into this folder left that were killed: parts of machines are removed, whole ones get a name
+/// with the ending ".unconfirmed". The log tells of each. Receives that are under way are left alone.
+void tidy_folder(const std::filesystem::path& folder, Log& log);
 
 }  // namespace ramferry::checkpoint
