@@ -115,7 +115,7 @@ Result<> RdmaChannel::dispatch(Lock& lock, Frame& frame) {
       Overloaded{
           [&](const Start& m) { return on_start(m); },
           [&](const Welcome&) { return on_welcome(); },
-          [&](const BytesMessage& m) { return inbound_->on_message(m, data); },
+          [&](const BytesMessage& m) { return inbound_->on_message(m); },
           [&](ZeroMessage& m) { return inbound_->on_message(std::move(m), data); },
           [&](const StoreMessage& m) { return inbound_->on_message(m, data); },
           [&](const Finish&) -> Result<> {

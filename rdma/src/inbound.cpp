@@ -121,7 +121,7 @@ bool Inbound::work(Lock& lock) {
   return true;
 }
 
-Result<> Inbound::on_message(const BytesMessage& message, std::uint64_t /*data_bytes*/) {
+Result<> Inbound::on_message(const BytesMessage& message) {
   if (bytes_.has_ended()) return fail(errc::protocol_mismatch, "taking in bytes after their end");
   bytes_.push(message.bytes);
   core_.arrived.notify_all();

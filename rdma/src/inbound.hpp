@@ -43,7 +43,7 @@ class Inbound {
   Result<> on_message(const WantMessage& message);
   /// Gives up the lock while memory is deregistered.
   Result<> on_message(Lock& lock, const ReleaseMessage& message);
-  Result<> on_message(const BytesMessage& message, std::uint64_t data_bytes);
+  Result<> on_message(const BytesMessage& message);
   Result<> on_message(ZeroMessage message, std::uint64_t data_bytes);
   Result<> on_message(const StoreMessage& message, std::uint64_t data_bytes);
   Result<> on_message(const FenceMessage& message);

@@ -49,7 +49,6 @@ class Lane {
   void stage(const LaneWrite& write, std::array<Flight*, 2> holds);
   /// A piece of the staging ring that staged writes read from, returned when they have completed.
   void stage_piece(std::size_t piece) { staged_.pieces.push_back(piece); }
-  /// Bytes that the newest staged piece has left; 0 if there is none.
   bool has_staged() const noexcept { return !staged_requests_.empty(); }
   bool list_is_full() const noexcept;
   bool is_idle() const noexcept { return flying_.empty(); }

@@ -46,7 +46,6 @@ class LocalMemory {
   LocalChunk* find(const std::byte* at) noexcept;
   /// From `at`, which is in no chunk, to the next chunk.
   std::size_t gap_after(const std::byte* at) const noexcept;
-  bool empty() const noexcept { return chunks_.empty(); }
 
   /// Registers `chunk` before others.
   void promote(LocalChunk& chunk) { promoted_.push_back(&chunk); }

@@ -13,6 +13,16 @@ using std::chrono::steady_clock;
 constexpr std::uint64_t kListBytes = 2 << 20;
 constexpr std::uint64_t kMostRegions = 4096;
 
+/// Calls `post` with one list after the other, of `most` entries at most: what one message carries.
+template <class Entry, class Post>
+void in_lists(const std::vector<Entry>& all, std::size_t most, Post post) {
+  for (auto from = all.begin(); from != all.end();) {
+    const auto count = std::min(static_cast<std::ptrdiff_t>(most), all.end() - from);
+    post(std::vector<Entry>(from, from + count));
+    from += count;
+  }
+}
+
 }  // namespace
 
 Outbound::Outbound(Core& core, ControlLink& control, std::function<void()> start_workers) noexcept
@@ -49,16 +59,14 @@ Result<> Outbound::lend(std::span<const Placement> plan) {
     for (const Want& want : remote_.want(chunk->slot, chunk->offset, chunk->memory.size(), 0))
       wants.push_back(want);
   }
-  send_wants(std::move(wants), false);
+  send_wants(wants, false);
   return {};
 }
 
-void Outbound::send_wants(std::vector<Want> wants, bool urgent) {
-  for (std::size_t done = 0; done < wants.size(); done += kMostWants) {
-    const auto from = wants.begin() + static_cast<std::ptrdiff_t>(done);
-    const auto count = static_cast<std::ptrdiff_t>(std::min(kMostWants, wants.size() - done));
-    control_.post(WantMessage{urgent, {from, from + count}});
-  }
+void Outbound::send_wants(const std::vector<Want>& wants, bool urgent) {
+  in_lists(wants, kMostWants, [&](std::vector<Want> list) {
+    control_.post(WantMessage{urgent, std::move(list)});
+  });
 }
 
 Result<> Outbound::prepare(ConstBytes range) {
@@ -190,12 +198,8 @@ void Outbound::on_message(const Reclaim& message) {
 }
 
 void Outbound::give_back() {
-  const std::vector<Release> releases = remote_.give_back();
-  for (std::size_t done = 0; done < releases.size(); done += kMostReleases) {
-    const auto from = releases.begin() + static_cast<std::ptrdiff_t>(done);
-    const auto count = static_cast<std::ptrdiff_t>(std::min(kMostReleases, releases.size() - done));
-    control_.post(ReleaseMessage{{from, from + count}});
-  }
+  in_lists(remote_.give_back(), kMostReleases,
+           [&](std::vector<Release> list) { control_.post(ReleaseMessage{std::move(list)}); });
 }
 
 Result<> Outbound::on_message(const Settled& message) {

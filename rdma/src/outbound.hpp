@@ -81,7 +81,7 @@ class Outbound {
   Result<> post(Lock& lock, Lane& lane);
   void give_back();
   void note_outstanding() noexcept;
-  void send_wants(std::vector<Want> wants, bool urgent);
+  void send_wants(const std::vector<Want>& wants, bool urgent);
   std::uint32_t lane_of(const Placement& rest) const noexcept;
   bool goes_by_message(const Placement& rest) noexcept;
 

@@ -138,7 +138,7 @@ Result<> Outbound::await_window(Lock& lock, const Placement& rest) {
   const bool planned = local_.find(rest.bytes.data()) != nullptr;
   std::vector<Want> wants = remote_.want(rest.slot, rest.offset, length, planned ? 0 : kReach);
   wants.push_back({rest.slot, rest.offset, length, 0});  // asked for before perhaps, but now it is urgent
-  send_wants(std::move(wants), true);
+  send_wants(wants, true);
   remote_.keep(rest.slot, rest.offset);
   return core_.wait_until(lock, Deadline::never(), "waiting for the peer's memory", is_there);
 }

@@ -22,7 +22,6 @@ struct Destroy {
 using EventChannelPtr = std::unique_ptr<rdma_event_channel, Destroy<rdma_destroy_event_channel>>;
 using CmIdPtr = std::unique_ptr<rdma_cm_id, Destroy<rdma_destroy_id>>;
 using CmEventPtr = std::unique_ptr<rdma_cm_event, Destroy<rdma_ack_cm_event>>;
-using AddressInfoPtr = std::unique_ptr<rdma_addrinfo, Destroy<rdma_freeaddrinfo>>;
 using ProtectionDomainPtr = std::unique_ptr<ibv_pd, Destroy<ibv_dealloc_pd>>;
 using CompletionChannelPtr = std::unique_ptr<ibv_comp_channel, Destroy<ibv_destroy_comp_channel>>;
 using CompletionQueuePtr = std::unique_ptr<ibv_cq, Destroy<ibv_destroy_cq>>;
