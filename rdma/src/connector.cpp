@@ -11,10 +11,14 @@
 namespace ramferry::rdma {
 namespace {
 
+Failure refused() {
+  return fail(errc::peer_failed, "connecting: the destination refused", "its log says why");
+}
+
 /// What the destination said, unless it refused.
 Result<Answer> answer_of(const Connected& connected) {
   RAMFERRY_TRY_ASSIGN(const Answer answer, decode_answer(connected.answer));
-  if (!connected.queue) return fail(errc::peer_failed, "connecting: the destination refused");
+  if (!connected.queue) return refused();
   return answer;
 }
 
@@ -86,7 +90,7 @@ Result<std::unique_ptr<ByteStream>> connect_stock(Log& log, Fabric& fabric, cons
   const auto receives = link->receives();
   RAMFERRY_TRY_ASSIGN(Connected connected,
                       link->domain().connect(link->shape(), receives, qemu::encode({pin_all}), deadline));
-  if (!connected.queue) return fail(errc::peer_failed, "connecting: the destination refused");
+  if (!connected.queue) return refused();
   RAMFERRY_TRY_ASSIGN(const auto answer, qemu::decode_greeting(connected.answer));
   link->attach(std::move(connected.queue));
   link->look_after_peer(options.peer_timeout / 2);

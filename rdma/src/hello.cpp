@@ -112,12 +112,15 @@ Result<Answer> decode_answer(ConstBytes bytes) {
   switch (answer.verdict) {
     case Answer::Verdict::accepted: break;
     case Answer::Verdict::unknown_session:
-      return fail(errc::peer_failed, "connecting: the destination does not know this session");
-    case Answer::Verdict::overloaded: return fail(errc::in_use, "connecting: the destination is busy");
+      return fail(errc::peer_failed, "connecting: the destination does not know this session",
+                  "connect again: it forgets sessions that take longer than 10 s to connect");
+    case Answer::Verdict::overloaded:
+      return fail(errc::in_use, "connecting: the destination is busy with other sessions that connect",
+                  "try again in 10 s: it forgets them then");
     case Answer::Verdict::unsupported:
       return fail(errc::unsupported, "connecting: the destination does not support what we require",
                   "use the same version of ramferry at both ends");
-    default: return fail(errc::peer_failed, "connecting: the destination refused");
+    default: return fail(errc::peer_failed, "connecting: the destination refused", "its log says why");
   }
   if ((required & ~kKnownFeatures) != 0)
     return fail(errc::unsupported, "reading the " + who + ": it requires features that are unknown here",

@@ -19,15 +19,17 @@ class AsyncEvents {
  public:
   using Sink = std::function<void(LinkEvent)>;
 
-  /// `sink` hears of fatal events of `context` until remove(owner) has returned.
-  void add(ibv_context* context, const void* owner, Sink sink);
-  void remove(ibv_context* context, const void* owner) noexcept;
+  /// `sink` hears of what ends the work with `context`, or with `queue` on it, until remove(owner) has
+  /// returned.
+  void add(ibv_context* context, const ibv_cq* queue, const void* owner, Sink sink);
+  void remove(const void* owner) noexcept;
   /// Reads what is there; the descriptor is non-blocking.
   void drain(ibv_context* context);
 
  private:
   struct Listener {
     ibv_context* context;
+    const ibv_cq* queue;
     Sink sink;
   };
   std::mutex mutex_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "verbs_cm.hpp"
 
+#include "verbs_advice.hpp"
 #include "verbs_async.hpp"
 #include "verbs_check.hpp"
 
@@ -24,6 +25,9 @@ using std::chrono::milliseconds;
 constexpr const char* kNoDeviceAdvice =
     "see docs/soft-roce.md for a software RDMA device; `rdma link` lists what there is";
 
+constexpr const char* kNoAnswerAdvice =
+    "see that the peer is up and answers a ping by this network; `ramferry doctor URI` looks at each step";
+
 int milliseconds_left(Deadline deadline) {
   const auto left = std::chrono::ceil<milliseconds>(deadline.left(std::chrono::hours(1)));
   return static_cast<int>(left.count());
@@ -44,7 +48,7 @@ Result<bool> resolve_further(const rdma_cm_event& event, const LinkTuning& tunin
     return fail(FabricErrc::no_device, doing, kNoDeviceAdvice);
   const std::error_code error = to_error_code(event.event);
   return fail(error ? error : make_error_code(FabricErrc::local_operation),
-              doing + ": " + rdma_event_str(event.event));
+              doing + ": " + rdma_event_str(event.event), kNoAnswerAdvice);
 }
 
 }  // namespace
@@ -79,7 +83,7 @@ Result<EventChannelPtr> make_event_channel() {
   const std::string doing = "opening the RDMA connection manager";
   auto made = check_pointer(rdma_create_event_channel(), doing);
   if (!made) {
-    made.error().advice = "load the kernel module rdma_ucm";
+    made.error().advice = opening_advice(made.error().code);
     return Failure(std::move(made.error()));
   }
   EventChannelPtr channel(*made);
@@ -152,7 +156,7 @@ Result<> resolve_routes(std::span<rdma_cm_id* const> ids, const SocketAddress& t
       continue;
     }
     RAMFERRY_TRY_ASSIGN(const bool ready, wait_readable(channel->fd, -1, deadline, doing));
-    if (!ready) return fail(errc::timed_out, doing);
+    if (!ready) return fail(errc::timed_out, doing, kNoAnswerAdvice);
   }
   return {};
 }

@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: MIT
 #include "verbs_domain.hpp"
 
+#include "verbs_advice.hpp"
 #include "verbs_check.hpp"
 #include "verbs_queue.hpp"
 
-#include <ramferry/endpoint.hpp>
+#include <ramferry/system_files.hpp>
 
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <fstream>
-#include <string_view>
 #include <thread>
 #include <utility>
 
@@ -32,22 +30,9 @@ constexpr int kRefusedByProgram = 28;  // "consumer reject" of the InfiniBand sp
 constexpr auto kSpin = microseconds(50);
 constexpr unsigned kMostPosters = 8;
 
-bool may_lock_anything() {
-  constexpr unsigned int kCapIpcLock = 14;
-  std::ifstream status("/proc/self/status");
-  std::string line;
-  while (std::getline(status, line)) {
-    if (line.starts_with("CapEff:"))
-      return (std::stoull(line.substr(7), nullptr, 16) >> kCapIpcLock & 1) != 0;
-  }
-  return false;
-}
-
 std::uint64_t lockable_bytes() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || may_lock_anything())
-    return ~0ULL;
-  return limit.rlim_cur;
+  const LockLimit limit = lock_limit(SystemFiles());
+  return limit.exempt ? kUnlimited : limit.soft;
 }
 
 std::string gid_text(const ibv_gid& gid) {
@@ -64,7 +49,9 @@ Result<DeviceFacts> describe(rdma_cm_id* id) {
   ibv_port_attr port{};
   RAMFERRY_TRY(
       check_verb(ibv_query_port(id->verbs, id->port_num, &port), "querying a port of " + facts.name));
-  facts.mtu = 128U << port.active_mtu;  // IBV_MTU_256 is 1
+  const unsigned mtu =  // IBV_MTU_256 is 1; of a path, the upper bits say how it compares
+      id->route.num_paths > 0 ? id->route.path_rec[0].mtu & 0x3FU : static_cast<unsigned>(port.active_mtu);
+  facts.mtu = 128U << mtu;
   facts.max_region_bytes = device.max_mr_size;
   facts.max_regions = static_cast<std::uint64_t>(std::max(device.max_mr, 1));
   facts.max_queue_depth = static_cast<std::uint32_t>(std::max(device.max_qp_wr, 1));
@@ -72,14 +59,9 @@ Result<DeviceFacts> describe(rdma_cm_id* id) {
   return facts;
 }
 
-/// Its work is done by this machine's processors: by those that post it, or that take in its packets.
-bool is_software(std::string_view device) {
-  return device.starts_with("rxe") || device.starts_with("siw");
-}
-
 /// Software devices need the core that a spinning thread would take from them.
-bool worth_spinning(std::string_view device) {
-  return std::thread::hardware_concurrency() > 2 && !is_software(device);
+bool worth_spinning(bool software) {
+  return std::thread::hardware_concurrency() > 2 && !software;
 }
 
 class VerbsRegion final : public Region {
@@ -130,14 +112,15 @@ Result<> VerbsDomain::open(rdma_cm_id* id, std::uint32_t completions) {
                       check_pointer(ibv_create_comp_channel(context_), doing));
   completion_channel_.reset(completion_channel);
   RAMFERRY_TRY(set_nonblocking(completion_channel->fd, doing));
-  RAMFERRY_TRY_ASSIGN(ibv_cq * queue, check_pointer(ibv_create_cq(context_, static_cast<int>(completions),
-                                                                  nullptr, completion_channel, 0),
-                                                    doing + ": a queue of " + std::to_string(completions)));
+  ibv_cq* const queue =
+      ibv_create_cq(context_, static_cast<int>(completions), nullptr, completion_channel, 0);
+  if (queue == nullptr)
+    return Failure(making_failed(errno, doing + ": a queue of " + std::to_string(completions), "max_cq"));
   queue_.reset(queue);
   stash_.reserve(kStash);
-  spins_ = worth_spinning(device_.name);
-  if (const unsigned processors = std::thread::hardware_concurrency();
-      is_software(device_.name) && processors > 1)
+  const bool software = is_software(SystemFiles(), device_.name);
+  spins_ = worth_spinning(software);
+  if (const unsigned processors = std::thread::hardware_concurrency(); software && processors > 1)
     pool_ = std::make_unique<PostingPool>(std::min(processors, kMostPosters), [this](std::error_code error) {
       report({error, "posting", false});
       wake();
@@ -151,7 +134,7 @@ Result<> VerbsDomain::open(rdma_cm_id* id, std::uint32_t completions) {
     interest.data.fd = fd;
     if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &interest) != 0) return fail_errno(errno, doing);
   }
-  events_->add(context_, this, [this](LinkEvent event) {
+  events_->add(context_, queue, this, [this](LinkEvent event) {
     report(std::move(event));
     wake();
   });
@@ -159,7 +142,7 @@ Result<> VerbsDomain::open(rdma_cm_id* id, std::uint32_t completions) {
 }
 
 VerbsDomain::~VerbsDomain() {
-  if (context_ != nullptr) events_->remove(context_, this);
+  if (context_ != nullptr) events_->remove(this);
   if (queue_ && unacknowledged_ > 0) ibv_ack_cq_events(queue_.get(), unacknowledged_);
 }
 
@@ -173,13 +156,7 @@ Result<std::unique_ptr<Region>> VerbsDomain::register_memory(Bytes memory, Right
       ibv_reg_mr_iova2(domain_.get(), memory.data(), memory.size(), start, access_flags(rights)));
   if (region) return std::make_unique<VerbsRegion>(std::move(region));
   const int error = errno;
-  std::string doing = "registering " + format_size(memory.size()) + " of memory with " + device_.name;
-  if (error != ENOMEM && error != EAGAIN) return fail_errno(error, std::move(doing));
-  if (device_.lockable_bytes != ~0ULL)
-    return fail(errc::memory_lock_limit, doing + ": RLIMIT_MEMLOCK is " + format_size(device_.lockable_bytes),
-                "raise it (`ulimit -l unlimited`, LimitMEMLOCK=infinity), or use pin=demand with a smaller "
-                "pin-budget");
-  return fail(errc::memory_lock_limit, std::move(doing), "the device or a cgroup limits it: use pin=demand");
+  return Failure(registering_failed(error, memory.size(), pinned_bytes(SystemFiles()), device_));
 }
 
 Result<std::vector<CmIdPtr>> VerbsDomain::ids_towards_target(std::size_t count, Deadline deadline) {

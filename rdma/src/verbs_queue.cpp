@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "verbs_queue.hpp"
 
+#include "verbs_advice.hpp"
 #include "verbs_check.hpp"
 #include "verbs_domain.hpp"
 
@@ -42,9 +43,11 @@ Result<std::unique_ptr<VerbsQueue>> VerbsQueue::make(VerbsDomain& domain, CmIdPt
   wanted.cap.max_recv_wr = shape.receives;
   wanted.cap.max_send_sge = wanted.cap.max_recv_sge = 1;
   wanted.qp_type = IBV_QPT_RC;
-  RAMFERRY_TRY(check_cm(rdma_create_qp(id.get(), domain.protection_domain(), &wanted),
-                        "making a queue pair with " + std::to_string(shape.sends) + " sends and " +
-                            std::to_string(shape.receives) + " receives"));
+  if (rdma_create_qp(id.get(), domain.protection_domain(), &wanted) != 0)
+    return Failure(making_failed(errno,
+                                 "making a queue pair with " + std::to_string(shape.sends) + " sends and " +
+                                     std::to_string(shape.receives) + " receives",
+                                 "max_qp"));
   std::unique_ptr<VerbsQueue> queue(new VerbsQueue(domain, std::move(id)));
   const Posted posted = queue->post_receives(receives);
   if (posted.error) return fail(posted.error, "posting the first receives");

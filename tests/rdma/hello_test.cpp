@@ -100,6 +100,14 @@ TEST(Answer, RefusesFieldsOutOfRange) {
   EXPECT_FALSE(decode_answer(encode(Answer{.peer_timeout_ms = 1000, .receives = 7})));
 }
 
+TEST(Answer, ARefusalHasANextStep) {
+  for (int verdict = 2; verdict <= 5; ++verdict) {
+    const auto read = decode_answer(encode(Answer{.verdict = static_cast<Answer::Verdict>(verdict)}));
+    ASSERT_FALSE(read);
+    EXPECT_FALSE(read.error().advice.empty()) << read.error().message();
+  }
+}
+
 TEST(Answer, ARefusalIsAnErrorThatSaysWhy) {
   EXPECT_TRUE(decode_answer(encode(Answer{.verdict = Answer::Verdict::overloaded})).error().is(errc::in_use));
   EXPECT_TRUE(
