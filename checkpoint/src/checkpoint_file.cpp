@@ -25,6 +25,10 @@ Failure damaged(std::string what) {
               "the file is damaged; use another checkpoint");
 }
 
+bool is_known(Origin origin) {
+  return origin == Origin::qemu || origin == Origin::native;
+}
+
 std::vector<std::byte> copied(ConstBytes bytes) {
   return {bytes.begin(), bytes.end()};
 }
@@ -39,12 +43,33 @@ Result<bool> CheckpointFile::is_checkpoint(const std::filesystem::path& path) {
   return std::equal(magic.begin(), magic.end(), as_bytes(format::kMagic).begin());
 }
 
-Result<CheckpointFile> CheckpointFile::open(const std::filesystem::path& path) {
+/// Nothing is read yet.
+Result<CheckpointFile> CheckpointFile::opened(const std::filesystem::path& path) {
   CheckpointFile file;
   file.name_ = path.string();
   RAMFERRY_TRY_ASSIGN(OpenFile input, open_to_read(path));
   file.fd_ = std::move(input.fd);
   file.file_bytes_ = input.bytes;
+  return file;
+}
+
+Result<Origin> CheckpointFile::origin_of(const std::filesystem::path& path) {
+  RAMFERRY_TRY_ASSIGN(CheckpointFile file, opened(path));
+  const auto read = [&]() -> Result<Origin> {
+    RAMFERRY_TRY_ASSIGN(const format::Outline outline, file.read_outline());
+    std::array<std::byte, 1> first{};
+    RAMFERRY_TRY(read_at(file.fd_.get(), outline.metadata_at(), Bytes(first), file.name_));
+    const auto origin = static_cast<Origin>(first[0]);
+    if (!is_known(origin)) return damaged("an unknown origin");
+    return origin;
+  };
+  auto origin = read();
+  if (!origin) return within(std::move(origin).error(), "opening checkpoint " + file.name_);
+  return origin;
+}
+
+Result<CheckpointFile> CheckpointFile::open(const std::filesystem::path& path) {
+  RAMFERRY_TRY_ASSIGN(CheckpointFile file, opened(path));
   if (auto read = file.read_head(); !read)
     return within(std::move(read).error(), "opening checkpoint " + file.name_);
   return file;
@@ -56,7 +81,7 @@ std::uint64_t CheckpointFile::ram_bytes() const noexcept {
   return total;
 }
 
-Result<> CheckpointFile::read_head() {
+Result<format::Outline> CheckpointFile::read_outline() const {
   if (file_bytes_ < format::kHeadBytes)
     return fail(errc::protocol_mismatch, "its " + std::to_string(file_bytes_) + " bytes are no whole head",
                 kCutOff);
@@ -68,6 +93,11 @@ Result<> CheckpointFile::read_head() {
                 "it has " + std::to_string(file_bytes_) + " bytes, its head speaks of " +
                     std::to_string(outline.metadata_at() + outline.metadata_bytes),
                 kCutOff);
+  return outline;
+}
+
+Result<> CheckpointFile::read_head() {
+  RAMFERRY_TRY_ASSIGN(const format::Outline outline, read_outline());
   slots_ = outline.slots;
   std::vector<std::byte> metadata(outline.metadata_bytes);
   RAMFERRY_TRY(read_at(fd_.get(), outline.metadata_at(), Bytes(metadata), name_));
@@ -93,10 +123,8 @@ Result<> CheckpointFile::parse(ConstBytes metadata) {
   head_.description_at = in.u64();
   head_.description_length = in.u64();
   const std::uint32_t blocks = in.u32();
-  if (origin != static_cast<std::uint8_t>(Origin::qemu) &&
-      origin != static_cast<std::uint8_t>(Origin::native))
-    return damaged("an unknown origin");
   head_.origin = static_cast<Origin>(origin);
+  if (!is_known(head_.origin)) return damaged("an unknown origin");
   if (head_.description_at > state || head_.description_length > state - head_.description_at)
     return damaged("the description lies outside the device state");
   if (blocks > kMostBlocks) return damaged("too many RAM blocks");

@@ -60,7 +60,11 @@ Result<> write_at(int fd, std::uint64_t offset, std::span<iovec> pieces, const s
     const ssize_t put =
         ::pwritev(fd, pieces.data(), static_cast<int>(pieces.size()), static_cast<off_t>(offset));
     if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return fail_errno(errno, "writing " + name);
+    if (put < 0)
+      return fail_errno(errno, "writing " + name,
+                        errno == ENOSPC || errno == EDQUOT
+                            ? "free space on that disk, or save elsewhere"
+                            : "look for errors of that disk with 'dmesg', and save elsewhere");
     offset += static_cast<std::uint64_t>(put);
     pieces = after(pieces, static_cast<std::size_t>(put));
   }

@@ -28,35 +28,52 @@ constexpr auto kLook = std::chrono::milliseconds(10);
 
 }  // namespace
 
+/// Memory that reads as zeros and takes none of this machine's until it is touched: how much it is, a peer
+/// says.
+class Room {
+ public:
+  static Result<Room> make(std::uint64_t bytes, const BlockInfo& block) {
+    if (bytes == 0) return Room(Bytes());
+    void* const at =
+        ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED)
+      return fail_errno(errno,
+                        "making room for RAM block '" + block.name + "' of " + format_size(block.bytes),
+                        "receive it on a machine with more memory, or over tcp:");
+    static_cast<void>(::madvise(at, bytes, MADV_DONTFORK));
+    return Room(Bytes(static_cast<std::byte*>(at), bytes));
+  }
+  Room(Room&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+  Room& operator=(Room&&) = delete;
+  ~Room() {
+    if (!bytes_.empty()) ::munmap(bytes_.data(), bytes_.size());
+  }
+  Bytes bytes() const noexcept { return bytes_; }
+
+ private:
+  explicit Room(Bytes bytes) : bytes_(bytes) {}
+  Bytes bytes_;
+};
+
 /// A RAM block's memory, and what is known of its pages.
 class HookedRam::Block final : public Landing {
  public:
   static Result<std::unique_ptr<Block>> make(const BlockInfo& info) {
-    std::unique_ptr<Block> block(new Block(info.bytes));
-    if (info.bytes == 0) return block;
-    void* const at = ::mmap(nullptr, info.bytes, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (at == MAP_FAILED)
-      return fail_errno(errno, "making room for RAM block '" + info.name + "' of " + format_size(info.bytes));
-    block->memory_ = Bytes(static_cast<std::byte*>(at), info.bytes);
-    static_cast<void>(::madvise(at, info.bytes, MADV_DONTFORK));
-    block->landing_.emplace(block->memory_, MemoryLanding::Content::blank);
-    return block;
-  }
-  ~Block() override {
-    if (!memory_.empty()) ::munmap(memory_.data(), memory_.size());
+    RAMFERRY_TRY_ASSIGN(Room memory, Room::make(info.bytes, info));
+    RAMFERRY_TRY_ASSIGN(Room pages, Room::make(info.bytes / kPageBytes, info));
+    return std::unique_ptr<Block>(new Block(std::move(memory), std::move(pages)));
   }
 
   std::uint64_t size() const noexcept override { return memory_.size(); }
   Bytes window(std::uint64_t offset, std::uint64_t length) noexcept override {
-    return landing_->window(offset, length);
+    return landing_.window(offset, length);
   }
   void note_written(std::uint64_t offset, std::uint64_t length) noexcept override {
-    landing_->note_written(offset, length);
+    landing_.note_written(offset, length);
     raise(offset, length, Page::open);
   }
   Result<> zero(std::uint64_t offset, std::uint64_t length) override {
-    RAMFERRY_TRY(landing_->zero(offset, length));
+    RAMFERRY_TRY(landing_.zero(offset, length));
     raise(offset, length, Page::zeroed);
     return {};
   }
@@ -65,25 +82,25 @@ class HookedRam::Block final : public Landing {
   /// with pages of their own.
   Result<> keep(StreamSaver& into, std::uint32_t number, std::size_t first, std::size_t count) const {
     std::vector<std::uint64_t> offsets;
-    const std::size_t end = std::min(first + count, pages_.size());
+    const std::size_t end = std::min(first + count, pages());
     for (std::size_t page = first; page < end;) {
-      const Page kind = pages_[page];
+      const Page kind = what_is(page);
       const std::size_t begin = page;
       offsets.clear();
-      for (; page < end && pages_[page] == kind; ++page) offsets.push_back(page * kPageBytes);
+      for (; page < end && what_is(page) == kind; ++page) offsets.push_back(page * kPageBytes);
       const ConstBytes content = memory_.subspan(begin * kPageBytes, offsets.size() * kPageBytes);
       if (kind == Page::open) RAMFERRY_TRY(into.confirm_pages(number, offsets, content));
       if (kind == Page::zeroed) RAMFERRY_TRY(into.channel_zeros(number, offsets));
     }
     return {};
   }
-  std::size_t pages() const noexcept { return pages_.size(); }
+  std::size_t pages() const noexcept { return pages_.bytes().size(); }
 
   /// Whether something was written to the pages [first, first + count). Any thread.
   bool was_written(std::size_t first, std::size_t count) const noexcept {
-    const std::size_t end = std::min(first + count, pages_.size());
+    const std::size_t end = std::min(first + count, pages());
     for (std::size_t page = first; page < end; ++page) {
-      if (pages_[page] != Page::open) continue;  // it is not touched yet, and shall not be
+      if (what_is(page) != Page::open) continue;  // it is not touched yet, and shall not be
       if (!is_zero(memory_.subspan(page * kPageBytes, sizeof(std::uint64_t)))) return true;
     }
     return false;
@@ -93,10 +110,10 @@ class HookedRam::Block final : public Landing {
   Result<> store_ahead(StreamSaver& into, std::uint32_t number, std::size_t first, std::size_t count) const {
     std::vector<std::uint64_t> offsets;
     std::vector<std::byte> copy;
-    const std::size_t end = std::min(first + count, pages_.size());
+    const std::size_t end = std::min(first + count, pages());
     for (std::size_t page = first; page < end; ++page) {
       const ConstBytes content = memory_.subspan(page * kPageBytes, kPageBytes);
-      if (pages_[page] != Page::open || is_zero(content)) continue;
+      if (what_is(page) != Page::open || is_zero(content)) continue;
       offsets.push_back(page * kPageBytes);
       copy.insert(copy.end(), content.begin(), content.end());
     }
@@ -104,20 +121,28 @@ class HookedRam::Block final : public Landing {
   }
 
  private:
-  enum class Page : std::uint8_t { missing, zeroed, open };
+  enum class Page : std::uint8_t { missing, zeroed, open };  // missing: as room is that nobody touched
 
-  explicit Block(std::uint64_t bytes) : pages_(bytes / kPageBytes) {}
+  Block(Room memory, Room pages)
+      : room_(std::move(memory)),
+        pages_(std::move(pages)),
+        memory_(room_.bytes()),
+        landing_(memory_, MemoryLanding::Content::blank) {}
+  std::atomic_ref<std::byte> mark_of(std::size_t page) const noexcept {
+    return std::atomic_ref(pages_.bytes()[page]);
+  }
+  Page what_is(std::size_t page) const noexcept { return static_cast<Page>(mark_of(page).load()); }
   /// Pages that lie in the range, whole or in part.
   void raise(std::uint64_t offset, std::uint64_t length, Page to) noexcept {
     if (length == 0) return;
     const std::uint64_t last = (offset + length - 1) / kPageBytes;
     for (std::uint64_t page = offset / kPageBytes; page <= last; ++page)
-      if (pages_[page] < to) pages_[page] = to;
+      if (what_is(page) < to) mark_of(page).store(static_cast<std::byte>(to));
   }
 
+  Room room_, pages_;  ///< the marks are raised by one thread
   Bytes memory_;
-  std::optional<MemoryLanding> landing_;
-  std::vector<std::atomic<Page>> pages_;  ///< raised by one thread
+  MemoryLanding landing_;
 };
 
 /// Goes through the blocks behind the source, which as a rule goes through them in order. Nothing depends on
@@ -204,8 +229,13 @@ class HookedRam::Keeping {
 
   Result<> run() {
     std::vector<std::thread> others;
-    for (unsigned i = 1; i < std::clamp(std::thread::hardware_concurrency(), 1U, kMostKeepers); ++i)
-      others.emplace_back([this] { work(); });
+    others.reserve(kMostKeepers);
+    try {
+      for (unsigned i = 1; i < std::clamp(std::thread::hardware_concurrency(), 1U, kMostKeepers); ++i)
+        others.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {
+      // Then those there are do it all, this one at least.
+    }
     work();
     for (std::thread& each : others) each.join();
     return std::move(result_);

@@ -78,8 +78,8 @@ Result<Endpoint> destination(const Options& options) {
     dialect = "qemu";
     RAMFERRY_TRY_ASSIGN(const bool is_checkpoint, checkpoint::CheckpointFile::is_checkpoint(options.file));
     if (is_checkpoint) {
-      RAMFERRY_TRY_ASSIGN(const auto file, checkpoint::CheckpointFile::open(options.file));
-      if (file.head().origin == checkpoint::Origin::native) dialect = "native";
+      RAMFERRY_TRY_ASSIGN(const auto origin, checkpoint::CheckpointFile::origin_of(options.file));
+      if (origin == checkpoint::Origin::native) dialect = "native";
     }
   }
   endpoint.options["dialect"] = dialect;

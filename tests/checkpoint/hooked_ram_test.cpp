@@ -9,12 +9,15 @@
 #include <ramferry/checkpoint/receiver.hpp>
 
 #include <gtest/gtest.h>
+#include <pthread.h>
 
 #include <array>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -185,6 +188,63 @@ TEST(HookedReceiverTest, ASourceThatCannotBeAnsweredIsRefused) {
       EXPECT_EQ(result.error().advice, "switch its return-path off");
     }
   }
+}
+
+/// No thread gets the stack that it asks for, until the end of its scope.
+class NoNewThreads {
+ public:
+  NoNewThreads() {
+    pthread_attr_t attributes;
+    ::pthread_getattr_default_np(&attributes);
+    ::pthread_attr_getstacksize(&attributes, &before_);
+    ::pthread_attr_setstacksize(&attributes, std::size_t{1} << 48);
+    EXPECT_EQ(::pthread_setattr_default_np(&attributes), 0);
+    ::pthread_attr_destroy(&attributes);
+  }
+  NoNewThreads(const NoNewThreads&) = delete;
+  NoNewThreads& operator=(const NoNewThreads&) = delete;
+  ~NoNewThreads() {
+    pthread_attr_t attributes;
+    ::pthread_getattr_default_np(&attributes);
+    ::pthread_attr_setstacksize(&attributes, before_);
+    EXPECT_EQ(::pthread_setattr_default_np(&attributes), 0);
+    ::pthread_attr_destroy(&attributes);
+  }
+
+ private:
+  std::size_t before_ = 0;
+};
+
+TEST_F(HookedRamTest, KeepsOnTheThreadsThatThereAre) {
+  const NoNewThreads none;
+  EXPECT_THROW(std::thread([] {}).join(), std::system_error);
+  begin(3 * kLot);
+  for (std::size_t page = 0; page < 3 * kLot; page += 2) put(page, page_of(static_cast<std::uint32_t>(page)));
+  expect_kept();
+}
+
+std::uint64_t resident_bytes() {
+  std::ifstream file("/proc/self/statm");
+  std::uint64_t all = 0, resident = 0;
+  file >> all >> resident;
+  return resident * kPage;
+}
+
+TEST_F(HookedRamTest, ABlockThatAPeerSpeaksOfTakesNoMemory) {
+  const std::uint64_t before = resident_bytes();
+  constexpr std::uint64_t kSpokenOf = 1ULL << 40, kMarks = kSpokenOf / kPage;
+  auto file = PartialFile::create(folder_ / "vm.ckpt");
+  ASSERT_TRUE(file);
+  writer_.emplace(std::move(*file));
+  saver_.emplace(&writer_->pages());
+  ASSERT_TRUE(saver_->ram_begins(2, {{"ram", kSpokenOf}}));
+  const Result<> begun = ram_.begin(saver_->blocks(), *saver_);
+  if (!begun) {  // a machine that promises no more than it has
+    EXPECT_NE(begun.error().message().find("'ram' of 1 TiB"), std::string::npos) << begun.error().message();
+    return;
+  }
+  EXPECT_EQ(stream_.landings[0]->size(), kSpokenOf);
+  EXPECT_LT(resident_bytes(), before + kMarks / 2);
 }
 
 }  // namespace

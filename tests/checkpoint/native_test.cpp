@@ -152,6 +152,7 @@ TEST_F(NativeReceiverTest, CommitsOnceItIsTold) {
   EXPECT_TRUE(heard_.has_value()) << heard_.error().message();
   EXPECT_EQ(result->stored_pages, 1U);
   EXPECT_TRUE(CheckpointFile::open(path_)->verify().has_value());
+  EXPECT_EQ(CheckpointFile::origin_of(path_).value(), Origin::native);
 }
 
 TEST_F(NativeReceiverTest, EncodingsAreRefusedInTheHello) {

@@ -78,6 +78,7 @@ TEST_F(ReceiverTest, KeepsTheNewestOfEachPageAndTheStateAsItIs) {
   const auto result = receive(test::small_machine());
   ASSERT_TRUE(result.has_value()) << why(result);
   EXPECT_EQ(result->machine, "pc-test");
+  EXPECT_EQ(CheckpointFile::origin_of(path_).value(), Origin::qemu);
   EXPECT_EQ(result->stored_pages, 2U);
   EXPECT_EQ(result->overwritten, 1U);
   EXPECT_FALSE(result->acknowledged);

@@ -21,6 +21,10 @@ namespace ramferry::checkpoint {
 
 inline constexpr std::uint64_t kPageBytes = 4096;
 
+namespace format {
+struct Outline;
+}
+
 struct BlockInfo {
   std::string name;
   std::uint64_t bytes = 0;
@@ -74,6 +78,8 @@ class CheckpointFile {
   static Result<CheckpointFile> open(const std::filesystem::path& path);
   /// Whether the file begins like one.
   static Result<bool> is_checkpoint(const std::filesystem::path& path);
+  /// head().origin of a file that need not be read, or checked, for more than that.
+  static Result<Origin> origin_of(const std::filesystem::path& path);
 
   const CheckpointHead& head() const noexcept { return head_; }
   /// By block, then by page.
@@ -90,6 +96,8 @@ class CheckpointFile {
   Result<> verify() const;
 
  private:
+  static Result<CheckpointFile> opened(const std::filesystem::path& path);
+  Result<format::Outline> read_outline() const;
   Result<> read_head();
   Result<> parse(ConstBytes metadata);
 
