@@ -13,16 +13,12 @@ import sys
 import time
 import unittest
 
+from rdma_case import NOTHING, resources
+
 PROGRAM = os.environ["RAMFERRY"]
 LONG = os.environ.get("RAMFERRY_LONG") == "1"
 MIB = 1 << 20
 RAM = (256 if LONG else 32) * MIB
-
-
-def resources():
-    """What is registered, opened and connected on all devices, by the kernel's own count."""
-    told = json.loads(subprocess.run(["rdma", "-j", "resource", "show"], capture_output=True, text=True).stdout)
-    return {kind: sum(device.get(kind, 0) for device in told) for kind in ("cm_id", "mr", "ctx")}
 
 
 class Demo(unittest.TestCase):
@@ -45,7 +41,7 @@ class Demo(unittest.TestCase):
         deadline = time.monotonic() + 60
         while any(resources().values()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        self.assertEqual(resources(), {"cm_id": 0, "mr": 0, "ctx": 0})
+        self.assertEqual(resources(), NOTHING)
 
     def test_every_pinning_and_number_of_lanes(self):
         for pin, lanes in itertools.product(("all", "demand"), (1, 4)):
