@@ -218,7 +218,7 @@ TEST_F(MachineStateTest, AStateFullOfEndsIsTakenAsItIs) {
 
 TEST(StateCollector, LooksInVainOnlySoOften) {
   StreamBuilder head;
-  head.section(kFull, 9, "disk", 1).raw(std::vector<std::byte>(8U << 20));
+  head.section(kFull, 9, "disk", 1).raw(std::vector<std::byte>(1U << 20));
   StreamBuilder decoy;
   append_end(
       decoy, 9,

@@ -39,7 +39,7 @@ class EventfulStream final : public ByteStream {
       : played_(std::move(bytes)), act_(std::move(act)) {}
   Result<> send(ConstBytes bytes) override { return played_.send(bytes); }
   Result<std::size_t> receive(Bytes into, Deadline deadline) override {
-    const auto got = played_.receive(into, deadline);
+    auto got = played_.receive(into, deadline);
     if (act_) std::exchange(act_, {})();
     return got;
   }
