@@ -24,6 +24,10 @@ class ExposureTest : public ::testing::Test {
     EXPECT_TRUE(exposure_.on_want({urgent, {{kSlot, offset, length, 0}}}));
   }
 
+  // What is registered with them goes first: it is below.
+  testing::ModelNet net_;
+  NullLog log_;
+  Core core_{log_, {}, *net_.make_fabric()->open_towards({"model", 1}, {}, 16, Deadline::never())};
   test::TestMemory memory_{64 * kMiB};
   MemoryLanding landing_{memory_.bytes(), MemoryLanding::Content::blank};
   Exposure exposure_{{.budget = 64 * kMiB, .chunk = 16 * kMiB}};
@@ -49,9 +53,6 @@ TEST_F(ExposureTest, TakesWhatIsUrgentFirstAndEachKindInItsOrder) {
 
 TEST_F(ExposureTest, GrantsAllOfItUnderALimitThatItHasToFind) {
   constexpr std::uint64_t kLimit = 6 * kMiB;
-  testing::ModelNet net;
-  NullLog log;
-  Core core(log, {}, *net.make_fabric()->open_towards({"model", 1}, {}, 16, Deadline::never()));
   want(0, 64 * kMiB);
   std::vector<Grant> grants;
   std::uint64_t granted = 0, pinned = 0;
@@ -69,7 +70,7 @@ TEST_F(ExposureTest, GrantsAllOfItUnderALimitThatItHasToFind) {
         EXPECT_TRUE(exposure_.refused(piece));
         continue;
       }
-      grants.push_back(exposure_.publish(piece, 0, *core.pin(piece.memory, Rights::remote_write)));
+      grants.push_back(exposure_.publish(piece, 0, *core_.pin(piece.memory, Rights::remote_write)));
       pinned += piece.memory.size();
       granted += piece.memory.size();
     }
