@@ -10,10 +10,10 @@
 
 #include <ramferry/slot.hpp>
 
-#include <compare>
 #include <map>
 #include <memory>
 #include <optional>
+#include <tuple>
 #include <vector>
 
 namespace ramferry::rdma {
@@ -64,7 +64,9 @@ class Exposure {
   struct Place {
     bool later = false;  ///< not urgent
     std::int64_t number = 0;
-    auto operator<=>(const Place&) const = default;
+    friend bool operator<(const Place& a, const Place& b) noexcept {
+      return std::tie(a.later, a.number) < std::tie(b.later, b.number);
+    }
   };
   struct Claim {
     enum class State : std::uint8_t { queued, registering, open };

@@ -105,7 +105,7 @@ Result<std::size_t> SocketStream::receive(Bytes into, Deadline deadline) {
 Result<> SocketStream::wait_readable(Deadline deadline) {
   for (;;) {
     const Deadline look = Deadline::at(std::min(deadline.when(), Deadline::after(kLook).when()));
-    const Result<> ready = wait_for(socket_.get(), POLLIN, look, "receiving from " + peer_);
+    Result<> ready = wait_for(socket_.get(), POLLIN, look, "receiving from " + peer_);
     Counters::add(counters_.system_calls, 1);
     if (ready || !ready.error().is(errc::timed_out) || deadline.passed()) return ready;
     RAMFERRY_TRY(check_reachable());

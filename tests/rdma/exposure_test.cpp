@@ -35,7 +35,7 @@ class ExposureTest : public ::testing::Test {
 
 TEST_F(ExposureTest, QueuesAPieceOnceHoweverOftenItIsWanted) {
   for (std::uint64_t page = 0; page < 1000; ++page) want(page * 4096, 4096);
-  for (int again = 0; again < 100; ++again) want(0, 1000 * 4096, true);
+  for (int again = 0; again < 100; ++again) want(0, std::uint64_t{1000} * 4096, true);
   EXPECT_EQ(exposure_.waiting(), 1000U);
 }
 
