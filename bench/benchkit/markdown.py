@@ -20,7 +20,7 @@ out (an issue at https://github.com/ramferry/ramferry): `ramferry bench` measure
   that ramferry was faster.
 - Time is the driver's clock, from the order to migrate until the *destination* says that it has the machine; for `receive`
   until it says that the file is complete, less what fsync took (the file is in memory); for `send` from the start of the
-  program. Plain loops, `iperf3`, `ib_write_bw` and `ramferry bench` have no machine, and tell the time of their bytes.
+  program to its end. Plain loops, `iperf3`, `ib_write_bw` and `ramferry bench` have no machine, and tell the time of their bytes.
 - CPU is that of both ends, with the tunnel's two processes where there is one.
 - QEMU 7.2 with `max-bandwidth` 0 (no limit), a downtime limit of 300 ms as ours, and as many channels as we have lanes;
   started with `-S` on a `memory-backend-file` with the image in it, pre-faulted. No guest runs on either side.
